@@ -58,21 +58,7 @@ func (b *batch) admitLabels(ls labels.Labels) (labels.Labels, error) {
 	if size > b.r.limits.MaxLabels {
 		return ls, fmt.Errorf("labels of %d bytes exceed the limit of %d in %s", size, b.r.limits.MaxLabels, abbreviate(ls.String()))
 	}
-	return b.r.withExtra(ls), nil
-}
-
-// withExtra adds the configured labels that ls lacks.
-func (r *Receiver) withExtra(ls labels.Labels) labels.Labels {
-	if r.extra.IsEmpty() {
-		return ls
-	}
-	lb := labels.NewBuilder(ls)
-	r.extra.Range(func(l labels.Label) {
-		if !ls.Has(l.Name) {
-			lb.Set(l.Name, l.Value)
-		}
-	})
-	return lb.Labels()
+	return ls, nil
 }
 
 // appendSample stores one float sample. An error concerns the whole request.

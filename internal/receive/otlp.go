@@ -168,7 +168,7 @@ func (a *otlpAppender) Append(_ storage.SeriesRef, ls labels.Labels, st, t int64
 		a.refusals.add(reasonLabels, 1, err)
 		return 0, nil
 	}
-	ref, err := a.AppenderV2.Append(0, a.r.withExtra(ls), st, t, v, h, fh, opts)
+	ref, err := a.AppenderV2.Append(0, ls, st, t, v, h, fh, opts)
 	var partial *storage.AppendPartialError
 	if err == nil || errors.As(err, &partial) { // partial: the sample is stored, an exemplar is not
 		a.samples++

@@ -29,7 +29,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/config"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 )
 
@@ -50,8 +49,6 @@ type Options struct {
 	Appendable Appendable
 	// Prometheus returns the present configuration; only its otlp section is used.
 	Prometheus func() config.Config
-	// Labels are added to every series that does not carry a label of that name (the cluster's name).
-	Labels labels.Labels
 	// Lookback is the query engine's look-back; target_info is repeated within it. Zero means 5 min.
 	Lookback time.Duration
 	// Limits bound a request.
@@ -62,7 +59,6 @@ type Options struct {
 type Receiver struct {
 	log      *slog.Logger
 	store    Appendable
-	extra    labels.Labels
 	limits   Config
 	metrics  *metrics
 	series   *seriesCache
@@ -86,7 +82,6 @@ func New(o Options) (*Receiver, error) {
 	return &Receiver{
 		log:      o.Log,
 		store:    o.Appendable,
-		extra:    o.Labels,
 		limits:   o.Limits,
 		metrics:  newMetrics(o.Registry),
 		series:   newSeriesCache(o.Limits.SeriesCache),

@@ -36,16 +36,16 @@ import (
 	"github.com/prometheus/prometheus/storage"
 )
 
-// Options are what [New] needs. Log, Engine, Storage and ExternalURL are required.
+// Options are what [New] needs. Log, Engine, Queryable, Appendable and ExternalURL are required.
 type Options struct {
 	Log      *slog.Logger
 	Registry prometheus.Registerer
 	Engine   promql.QueryEngine
 	Parser   parser.Parser
-	// Storage is queried and written.
-	Storage storage.Storage
-	// Local is read to restore the state of alerts. Nil means Storage.
-	Local storage.Queryable
+	// Queryable is what expressions are evaluated on.
+	Queryable storage.Queryable
+	// Appendable takes recorded series and the state of alerts.
+	Appendable storage.Appendable
 	// ExternalURL is where people reach the hub: the generator URL of alerts.
 	ExternalURL *url.URL
 	// Targets delivers the discovered Alertmanagers by the keys of [Discovery]. Nil means none ever.
@@ -116,14 +116,11 @@ type Ruler struct {
 
 // New checks the options and makes an idle ruler: call Apply with the first configuration, then Run.
 func New(o Options) (*Ruler, error) {
-	if o.Log == nil || o.Engine == nil || o.Storage == nil || o.ExternalURL == nil {
-		return nil, errors.New("rule: Log, Engine, Storage and ExternalURL are required")
+	if o.Log == nil || o.Engine == nil || o.Queryable == nil || o.Appendable == nil || o.ExternalURL == nil {
+		return nil, errors.New("rule: Log, Engine, Queryable, Appendable and ExternalURL are required")
 	}
 	if err := o.Limits.Validate(); err != nil {
 		return nil, fmt.Errorf("rule: %w", err)
-	}
-	if o.Local == nil {
-		o.Local = o.Storage
 	}
 	if o.Parser == nil {
 		o.Parser = parser.NewParser(parser.Options{})
@@ -151,14 +148,14 @@ func (r *Ruler) newManager(ctx context.Context) *rules.Manager {
 	return rules.NewManager(&rules.ManagerOptions{
 		NameValidationScheme: model.UTF8Validation,
 		ExternalURL:          o.ExternalURL,
-		QueryFunc:            rules.EngineQueryFunc(o.Engine, o.Storage),
+		QueryFunc:            rules.EngineQueryFunc(o.Engine, o.Queryable),
 		NotifyFunc: func(ctx context.Context, expr string, alerts ...*rules.Alert) {
 			r.metrics.alerts.Add(float64(len(alerts)))
 			send(ctx, expr, alerts...)
 		},
 		Context:                ctx,
-		Appendable:             o.Storage,
-		Queryable:              o.Local,
+		Appendable:             o.Appendable,
+		Queryable:              o.Queryable,
 		Logger:                 o.Log,
 		Registerer:             o.Registry,
 		OutageTolerance:        o.Limits.OutageTolerance,
