@@ -1,0 +1,157 @@
+// Copyright The Periplus Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package metricdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+
+	"github.com/periplus-io/periplus/internal/wire"
+)
+
+// KeepStore gives the store in plain types to the room that keeps series alive, as the writer state.
+func (d *DB) KeepStore() *KeepStore {
+	return &KeepStore{intake: intake{db: d, w: d.metrics.writer("state")}, old: d.metrics.writer("backfill")}
+}
+
+// KeepStore collects samples in a batch. Append, Intern and Cut are for one goroutine at a time; the
+// functions that Cut returns and Backfill may run beside them.
+type KeepStore struct {
+	intake intake
+	old    *writer
+	batch  *appender
+}
+
+// Refused is the error of a sample that was not taken. Reason is the word under which the store
+// counts it; with the reason disk_full the sample may be taken later.
+type Refused struct {
+	Why string
+	Err error
+}
+
+// Error implements error.
+func (r *Refused) Error() string { return r.Err.Error() }
+
+// Unwrap gives the engine's error.
+func (r *Refused) Unwrap() error { return r.Err }
+
+// Reason is the word under which the store counts the sample.
+func (r *Refused) Reason() string { return r.Why }
+
+func refusal(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Refused{Why: reasonOf(err), Err: err}
+}
+
+// Append puts a sample into the batch. ref is what an earlier Append of the series gave, or 0.
+func (k *KeepStore) Append(ref uint64, l labels.Labels, t int64, v float64) (uint64, error) {
+	if k.batch == nil {
+		k.batch = k.intake.appender(context.Background())
+	}
+	got, err := k.batch.Append(storage.SeriesRef(ref), l, t, v)
+	return uint64(got), refusal(err)
+}
+
+// Intern gives labels that share their memory with the store, for a series that was appended in this
+// batch, and l itself for any other. They may have the cluster label in addition.
+func (k *KeepStore) Intern(l labels.Labels) labels.Labels {
+	if k.batch == nil {
+		return l
+	}
+	if _, own := k.batch.GetRef(l, 0); !own.IsEmpty() {
+		return own
+	}
+	return l
+}
+
+// Cut ends the batch and gives the function that writes it; samples appended from now on belong to
+// the next one. A batch is written whole or not at all.
+func (k *KeepStore) Cut() (commit func() error) {
+	batch := k.batch
+	k.batch = nil
+	if batch == nil {
+		return func() error { return nil }
+	}
+	return func() error { return refusal(batch.Commit()) }
+}
+
+// backfillMargin keeps back-fill from the very end of the out-of-order window, which moves while the
+// samples are on their way.
+const backfillMargin = 10 * time.Minute
+
+// Backfill writes samples of the past at their own times: within the out-of-order window into the
+// head, before it into blocks, which are logged on return and visible some seconds later. Samples
+// that are there already change nothing. It returns what was refused, which is counted.
+func (k *KeepStore) Backfill(ctx context.Context, samples []wire.Sample) error {
+	var (
+		d       = k.intake.db
+		now     = time.Now().UnixMilli()
+		oldest  = now - d.past.retention.Load()
+		window  = max(d.tsdb.Head().MaxTime(), now) - (d.opts.OutOfOrderWindow - backfillMargin).Milliseconds()
+		fresh   []wire.Sample
+		old     []wire.Sample
+		tooOld  int
+		cluster = k.intake.pass()
+	)
+	for _, s := range samples {
+		switch {
+		case s.Time < oldest:
+			tooOld++
+		case s.Time < window:
+			s.Labels = cluster.labels(s.Labels)
+			old = append(old, s)
+		default:
+			fresh = append(fresh, s)
+		}
+	}
+	var errs []error
+	if tooOld > 0 {
+		k.old.refused(storage.ErrTooOldSample, tooOld)
+		errs = append(errs, refusal(fmt.Errorf("%d of %d samples are older than the retention: %w", tooOld, len(samples), storage.ErrTooOldSample)))
+	}
+	if err := d.past.add(ctx, old); err != nil {
+		k.old.refused(err, len(old))
+		errs = append(errs, refusal(err))
+	} else {
+		k.old.appended.Add(float64(len(old)))
+	}
+	return errors.Join(append(errs, k.appendFresh(ctx, fresh))...)
+}
+
+// appendFresh appends in batches, so that one call does not hold the memory of all of them twice.
+func (k *KeepStore) appendFresh(ctx context.Context, samples []wire.Sample) error {
+	const batch = 5000
+	var first error
+	failed, all := 0, len(samples)
+	for len(samples) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n := min(len(samples), batch)
+		app := (&intake{db: k.intake.db, w: k.old}).appender(ctx)
+		for _, s := range samples[:n] {
+			if _, err := app.Append(0, s.Labels, s.Time, s.Value); err != nil {
+				failed++
+				if first == nil {
+					first = err
+				}
+			}
+		}
+		if err := app.Commit(); err != nil {
+			return refusal(err)
+		}
+		samples = samples[n:]
+	}
+	if first != nil {
+		return refusal(fmt.Errorf("%d of %d samples: %w", failed, all, first))
+	}
+	return nil
+}

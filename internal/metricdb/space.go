@@ -1,0 +1,91 @@
+// Copyright The Periplus Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package metricdb
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// space watches the free space of the store's disk. The engine does not survive a full disk: a WAL
+// record that is cut off half-way hides what is written after it from the next replay, and a head
+// chunk that can't be written panics. So appends end while there is still a reserve.
+type space struct {
+	dir     string
+	reserve int64
+	metrics *metrics
+	// full is read by every appender.
+	full atomic.Bool
+	free atomic.Int64
+}
+
+// spaceInterval is how often the disk is looked at. At 500,000 samples a second the WAL grows by
+// about 10 MB meanwhile, far below the reserve.
+const spaceInterval = time.Second
+
+func newSpace(dir string, reserve int64, m *metrics) (*space, error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, fmt.Errorf("metrics store: %w", err)
+	}
+	s := &space{dir: dir, reserve: reserve, metrics: m}
+	_, err := s.look()
+	return s, err
+}
+
+// look reads the free space and says whether full changed. It is full below the reserve and free
+// again a quarter above it, so that it doesn't flap.
+func (s *space) look() (changed bool, err error) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(s.dir, &st); err != nil {
+		return false, fmt.Errorf("free space of %s: %w", s.dir, err)
+	}
+	free := int64(st.Bavail) * int64(st.Bsize) //nolint:unconvert // the types of the fields differ between platforms
+	s.free.Store(free)
+	was := s.full.Load()
+	full := free < s.reserve || was && free < s.reserve+s.reserve/4
+	s.full.Store(full)
+	s.metrics.diskFree.Set(float64(free))
+	s.metrics.diskFull.Set(0)
+	if full {
+		s.metrics.diskFull.Set(1)
+	}
+	return full != was, nil
+}
+
+// room returns an error when need bytes more would take of the reserve.
+func (s *space) room(need int64) error {
+	if _, err := s.look(); err != nil {
+		return err
+	}
+	if free := s.free.Load(); free-need < s.reserve/2 {
+		return fmt.Errorf("%w: %d MiB free, %d MiB to be written", ErrDiskFull, free>>20, need>>20)
+	}
+	return nil
+}
+
+func (s *space) run(ctx context.Context, log *slog.Logger) error {
+	tick := time.NewTicker(spaceInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		changed, err := s.look()
+		switch {
+		case err != nil:
+			log.Warn("free disk space is unknown", "err", err)
+		case changed && s.full.Load():
+			log.Error("disk is full, samples are refused", "free_bytes", s.free.Load(), "reserve_bytes", s.reserve)
+		case changed:
+			log.Info("disk has space again, samples are taken", "free_bytes", s.free.Load())
+		}
+	}
+}
