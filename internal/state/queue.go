@@ -1,0 +1,97 @@
+// Copyright The Periplus Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package state
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/periplus-io/periplus/internal/resource"
+)
+
+// fillJob is an object whose past is to be written.
+type fillJob struct {
+	table  *table
+	object resource.Object
+	seen   time.Time
+}
+
+// fillQueue holds the objects whose past is to be written: at most one entry for each object that
+// exists, so it needs no bound of its own.
+type fillQueue struct {
+	wake chan struct{}
+
+	mu   sync.Mutex
+	jobs []fillJob
+}
+
+func (q *fillQueue) add(j fillJob) {
+	q.mu.Lock()
+	q.jobs = append(q.jobs, j)
+	q.mu.Unlock()
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (q *fillQueue) depth() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.jobs)
+}
+
+// next waits for a job; false when ctx has ended.
+func (q *fillQueue) next(ctx context.Context) (fillJob, bool) {
+	for ctx.Err() == nil {
+		q.mu.Lock()
+		if len(q.jobs) > 0 {
+			j := q.jobs[0]
+			q.jobs[0] = fillJob{}
+			if q.jobs = q.jobs[1:]; len(q.jobs) == 0 {
+				q.jobs = nil
+			}
+			q.mu.Unlock()
+			return j, true
+		}
+		q.mu.Unlock()
+		select {
+		case <-ctx.Done():
+		case <-q.wake:
+		}
+	}
+	return fillJob{}, false
+}
+
+// quietLog lets a number of warnings through each minute and says how many it held back: ten
+// thousand objects with the same fault are one fault.
+type quietLog struct {
+	log *slog.Logger
+
+	mu     sync.Mutex
+	minute time.Time
+	passed int
+	held   int
+}
+
+const warningsPerMinute = 20
+
+func (q *quietLog) warn(msg string, args ...any) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if now := time.Now(); now.Sub(q.minute) >= time.Minute {
+		if q.held > 0 {
+			q.log.Warn("warnings were held back", "count", q.held)
+		}
+		q.minute, q.passed, q.held = now, 0, 0
+	}
+	if q.passed >= warningsPerMinute {
+		q.held++
+		return
+	}
+	q.passed++
+	q.log.Warn(msg, args...)
+}
