@@ -143,7 +143,7 @@ func Open(o Options) (*DB, error) {
 	d.remote = remote.NewStorage(o.Log, o.Registry, d.tsdb.StartTime, o.Dir, o.FlushDeadline, &d.scrapes, false)
 	d.tsdb.SetWriteNotified(d.remote)
 	d.fanout = storage.NewFanout(o.Log, d.tsdb, d.remote)
-	d.gate.set(o.Settings.Cluster, false)
+	d.gate.set(string(o.Settings.Cluster), false)
 	if d.engine, err = newEngine(o); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -233,7 +233,7 @@ func (d *DB) Apply(cfg *promconfig.Config, s Settings) error {
 	kept := Retention{Time: engineCfg.StorageConfig.TSDBConfig.Retention.Time, Size: engineCfg.StorageConfig.TSDBConfig.Retention.Size}
 	d.retention.Store(&kept)
 	d.past.setRetention(time.Duration(kept.Time))
-	d.gate.set(s.Cluster, len(cfg.RemoteWriteConfigs) > 0)
+	d.gate.set(string(s.Cluster), len(cfg.RemoteWriteConfigs) > 0)
 	return nil
 }
 

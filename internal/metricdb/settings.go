@@ -12,15 +12,15 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// Settings are the sections of the configuration file that this room reads.
+// Settings are the sections of the configuration file that this room reads: one key of the file each.
 type Settings struct {
-	// Cluster, if set, is added to every sample as the label cluster unless the sample has one.
-	Cluster string `yaml:"cluster,omitempty"`
-	// Retention says how long samples stay.
+	Cluster   Cluster   `yaml:"cluster,omitempty"`
 	Retention Retention `yaml:"retention,omitempty"`
-	// Limits bound what queries and writers may take.
-	Limits Limits `yaml:"limits,omitempty"`
+	Limits    Limits    `yaml:"limits,omitempty"`
 }
+
+// Cluster, if not empty, is added to every sample as the label cluster unless the sample has one.
+type Cluster string
 
 // Retention says how long samples stay. Whichever limit is reached first deletes whole blocks.
 type Retention struct {
@@ -58,29 +58,56 @@ func DefaultSettings() Settings {
 	}
 }
 
-// Validate reports every fault at once.
+// Validate reports the faults of all sections.
 func (s Settings) Validate() error {
+	return errors.Join(
+		within("cluster", s.Cluster.Validate()),
+		within("retention", s.Retention.Validate()),
+		within("limits", s.Limits.Validate()),
+	)
+}
+
+func within(section string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", section, err)
+}
+
+// Validate checks that the name can be a label's value.
+func (c Cluster) Validate() error {
+	if !model.LabelValue(c).IsValid() {
+		return fmt.Errorf("%q is not valid UTF-8", string(c))
+	}
+	return nil
+}
+
+// Validate reports every fault; each begins with its key.
+func (r Retention) Validate() error {
 	var errs []error
-	if s.Cluster != "" && !model.LabelValue(s.Cluster).IsValid() {
-		errs = append(errs, fmt.Errorf("cluster: %q is not valid UTF-8", s.Cluster))
+	if t := time.Duration(r.Time); t < 2*time.Hour {
+		errs = append(errs, fmt.Errorf("time must be at least 2h, is %s", r.Time))
 	}
-	if t := time.Duration(s.Retention.Time); t < 2*time.Hour {
-		errs = append(errs, fmt.Errorf("retention.time: %s is less than 2h", t))
+	if r.Size < 0 {
+		errs = append(errs, errors.New("size must not be negative"))
 	}
-	if s.Retention.Size < 0 {
-		errs = append(errs, errors.New("retention.size: must not be negative"))
+	return errors.Join(errs...)
+}
+
+// Validate reports every fault; each begins with its key.
+func (l Limits) Validate() error {
+	var errs []error
+	if l.QueryTimeout <= 0 {
+		errs = append(errs, errors.New("query_timeout must be positive"))
 	}
-	if s.Limits.QueryTimeout <= 0 {
-		errs = append(errs, errors.New("limits.query_timeout: must be positive"))
+	if l.QueryMaxSamples <= 0 {
+		errs = append(errs, errors.New("query_max_samples must be positive"))
 	}
-	if s.Limits.QueryMaxSamples <= 0 {
-		errs = append(errs, errors.New("limits.query_max_samples: must be positive"))
+	if l.QueryConcurrency <= 0 {
+		errs = append(errs, errors.New("query_concurrency must be positive"))
 	}
-	if s.Limits.QueryConcurrency <= 0 {
-		errs = append(errs, errors.New("limits.query_concurrency: must be positive"))
-	}
-	if s.Limits.QueryLookback <= 0 {
-		errs = append(errs, errors.New("limits.query_lookback: must be positive"))
+	if l.QueryLookback <= 0 {
+		errs = append(errs, errors.New("query_lookback must be positive"))
 	}
 	return errors.Join(errs...)
 }
