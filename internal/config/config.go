@@ -59,8 +59,8 @@ type Section struct {
 
 // Bind makes the section of a room: what stands under key is decoded into the value that into points at,
 // which holds the defaults before. Unknown keys are faults. Then Validate is called, also when the key is
-// absent; an error (or each of several joined ones) that begins with a key path and a colon, as in
-// "samples.max: must be positive", is reported at that key's line. A struct with a SetDirectory(string)
+// absent; an error (or each of several joined ones) that begins with a key path, as in
+// "samples.max must be positive", is reported at that key's line. A struct with a SetDirectory(string)
 // method gets the folder of the file, to resolve relative paths against.
 func Bind[T any, P interface {
 	*T
@@ -243,14 +243,14 @@ func decodeStrict(text string, into any) error {
 	return nil
 }
 
-// lineOfKey gives the line of the key path that message begins with, as far as it is there.
+// lineOfKey gives the line of the key path that is the first word of message, as far as it is there.
 func lineOfKey(n *yaml.Node, message string) int {
 	line := n.Line
-	path, _, ok := strings.Cut(message, ":")
-	if !ok || strings.ContainsAny(path, " \n") {
+	end := strings.IndexAny(message, ": \n")
+	if end < 0 {
 		return line
 	}
-	path = strings.NewReplacer("[", ".", "]", "").Replace(path)
+	path := strings.NewReplacer("[", ".", "]", "").Replace(message[:end])
 	for step := range strings.SplitSeq(path, ".") {
 		n = deref(n)
 		var next *yaml.Node

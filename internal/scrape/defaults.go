@@ -1,0 +1,215 @@
+// Copyright The Periplus Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package scrape
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/alecthomas/units"
+	commonconfig "github.com/prometheus/common/config"
+	promconfig "github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/discovery"
+	_ "github.com/prometheus/prometheus/discovery/file" // The default jobs use it.
+	"github.com/prometheus/prometheus/discovery/kubernetes"
+	"go.yaml.in/yaml/v2"
+
+	deploy "github.com/periplus-io/periplus/deploy/scrape"
+)
+
+// Limits of a scrape where the configuration gives none. A large kube-state-metrics stays below them.
+const (
+	bodySizeLimit         = 128 * units.MiB
+	sampleLimit           = 1_000_000
+	labelLimit            = 128
+	labelNameLengthLimit  = 1024
+	labelValueLengthLimit = 64 << 10
+)
+
+// inPod begins the paths of a pod's credentials in the default jobs.
+const inPod = "/var/run/secrets/kubernetes.io/serviceaccount/"
+
+// proxyAddress is the API server as the default jobs name it.
+const proxyAddress = "kubernetes.default.svc:443"
+
+// Defaults say which default jobs there are.
+type Defaults struct {
+	// Dir is the folder that holds peers/ and ipfs/ with lists of targets: the configuration file's, or
+	// the data folder without one.
+	Dir string
+	// Cluster is nil without a Kubernetes cluster: then the jobs know only targets from files.
+	Cluster *Cluster
+}
+
+// Cluster says how default jobs reach a Kubernetes cluster.
+type Cluster struct {
+	// Kubeconfig is the file to use; empty means the service account of the pod this runs in.
+	Kubeconfig string
+	// ThroughAPIServer asks kubelets through the API server instead of on their nodes.
+	ThroughAPIServer bool
+}
+
+// Complete puts limits and the default jobs into cfg, which was just loaded and is not in use yet. A job of
+// the user replaces the default job of the same name; one without targets switches it off. A limit that is
+// given, globally or for a job, holds.
+func Complete(cfg *promconfig.Config, d Defaults) error {
+	limit(&cfg.GlobalConfig)
+	taken := map[string]bool{}
+	for _, j := range cfg.ScrapeConfigs {
+		taken[j.JobName] = true
+		if err := j.Validate(cfg.GlobalConfig); err != nil { // It takes over the limits.
+			return fmt.Errorf("complete job %s: %w", j.JobName, err)
+		}
+	}
+	jobs, err := defaultJobs(d)
+	if err != nil {
+		return err
+	}
+	for _, j := range jobs {
+		if taken[j.JobName] {
+			continue
+		}
+		if err := j.Validate(cfg.GlobalConfig); err != nil {
+			return fmt.Errorf("complete default job %s: %w", j.JobName, err)
+		}
+		j.SetDirectory(d.Dir)
+		cfg.ScrapeConfigs = append(cfg.ScrapeConfigs, j)
+	}
+	return nil
+}
+
+// limit fills in the limits that are not given.
+func limit(g *promconfig.GlobalConfig) {
+	if g.BodySizeLimit == 0 {
+		g.BodySizeLimit = bodySizeLimit
+	}
+	for v, d := range map[*uint]uint{
+		&g.SampleLimit: sampleLimit, &g.LabelLimit: labelLimit,
+		&g.LabelNameLengthLimit: labelNameLengthLimit, &g.LabelValueLengthLimit: labelValueLengthLimit,
+	} {
+		if *v == 0 {
+			*v = d
+		}
+	}
+}
+
+// files names the files of default jobs in the order in which they are shown.
+func files(d Defaults) []string {
+	names := []string{"peers.yaml", "ipfs.yaml"}
+	switch {
+	case d.Cluster == nil:
+	case d.Cluster.ThroughAPIServer:
+		names = append(names, "kubernetes.yaml", "kubelet-proxy.yaml")
+	default:
+		names = append(names, "kubernetes.yaml", "kubelet.yaml")
+	}
+	return names
+}
+
+// DefaultJobs gives the default jobs as the YAML to start a file of one's own from, comments included.
+func DefaultJobs(d Defaults) (string, error) {
+	var b strings.Builder
+	b.WriteString("scrape_configs:\n")
+	for _, name := range files(d) {
+		text, err := deploy.Files.ReadFile(name)
+		if err != nil {
+			return "", fmt.Errorf("read default jobs: %w", err)
+		}
+		head, jobs, _ := strings.Cut(string(text), "scrape_configs:\n")
+		for line := range strings.Lines(head) {
+			b.WriteString("  " + line)
+		}
+		b.WriteString(jobs + "\n")
+	}
+	return strings.TrimRight(b.String(), "\n") + "\n", nil
+}
+
+func defaultJobs(d Defaults) ([]*promconfig.ScrapeConfig, error) {
+	var jobs []*promconfig.ScrapeConfig
+	for _, name := range files(d) {
+		text, err := deploy.Files.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("read default jobs: %w", err)
+		}
+		var file promconfig.ScrapeConfigs
+		if err := yaml.UnmarshalStrict(text, &file); err != nil {
+			return nil, fmt.Errorf("default jobs %s: %w", name, err)
+		}
+		jobs = append(jobs, file.ScrapeConfigs...)
+	}
+	if d.Cluster == nil {
+		for _, j := range jobs {
+			j.ServiceDiscoveryConfigs = withoutKubernetes(j.ServiceDiscoveryConfigs)
+		}
+		return jobs, nil
+	}
+	if d.Cluster.Kubeconfig == "" {
+		return jobs, nil
+	}
+	access, err := readKubeconfig(d.Cluster.Kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("default jobs: %w", err)
+	}
+	for _, j := range jobs {
+		access.fit(j, d.Cluster.Kubeconfig)
+	}
+	return jobs, nil
+}
+
+func withoutKubernetes(configs discovery.Configs) discovery.Configs {
+	var kept discovery.Configs
+	for _, c := range configs {
+		if _, ok := c.(*kubernetes.SDConfig); !ok {
+			kept = append(kept, c)
+		}
+	}
+	return kept
+}
+
+// fit changes a default job from a pod's credentials to those of a kubeconfig.
+func (a *access) fit(j *promconfig.ScrapeConfig, kubeconfig string) {
+	for _, c := range j.ServiceDiscoveryConfigs {
+		if k, ok := c.(*kubernetes.SDConfig); ok {
+			k.KubeConfig = kubeconfig
+		}
+	}
+	h := &j.HTTPClientConfig
+	if h.Authorization == nil || !strings.HasPrefix(h.Authorization.CredentialsFile, inPod) {
+		return
+	}
+	skip := h.TLSConfig.InsecureSkipVerify || a.tls.InsecureSkipVerify
+	h.TLSConfig = a.tls
+	h.Authorization, h.BasicAuth = a.authorization, a.basic
+	toServer := false
+	for _, r := range j.RelabelConfigs {
+		switch {
+		case r.Replacement == proxyAddress:
+			r.Replacement, toServer = a.host, true
+		case strings.HasPrefix(r.Replacement, "/api/v1/nodes/"):
+			r.Replacement = a.prefix + r.Replacement
+		}
+	}
+	if toServer {
+		j.Scheme = a.scheme
+		return
+	}
+	// The kubeconfig's certificates are those of the API server; other servers have names of their own.
+	h.TLSConfig.InsecureSkipVerify = skip
+	if skip {
+		h.TLSConfig.CA, h.TLSConfig.CAFile = "", ""
+	}
+	h.TLSConfig.ServerName = ""
+}
+
+// bearer makes the Authorization header of a token or of a file that holds one.
+func bearer(token, file string) *commonconfig.Authorization {
+	if token == "" && file == "" {
+		return nil
+	}
+	a := &commonconfig.Authorization{Type: "Bearer", CredentialsFile: file}
+	if file == "" {
+		a.Credentials = commonconfig.Secret(token)
+	}
+	return a
+}
