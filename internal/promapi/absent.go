@@ -59,10 +59,9 @@ func (noExemplars) Select(int64, int64, ...[]*labels.Matcher) ([]exemplar.QueryR
 // describeFeatures tells the features route what this API can do, in Prometheus' words.
 func describeFeatures(c features.Collector, admin bool) features.Collector {
 	c.Set(features.API, "admin", admin)
-	c.Set(features.API, "search", false)
 	for _, name := range []string{
 		"exclude_alerts", "label_values_match", "lifecycle", "openapi_3.1", "openapi_3.2", "otlp_write_receiver", "query_stats",
-		"query_warnings", "remote_write_receiver", "time_range_labels", "time_range_series",
+		"query_warnings", "remote_write_receiver", "search", "time_range_labels", "time_range_series",
 	} {
 		c.Enable(features.API, name)
 	}

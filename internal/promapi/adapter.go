@@ -14,7 +14,7 @@ import (
 // newV1 is the one place that knows the order of Prometheus' constructor.
 func newV1(o Options, cors *regexp.Regexp, ready func(http.HandlerFunc) http.HandlerFunc) *apiv1.API {
 	return apiv1.NewAPI(
-		o.Engine,
+		queuedEngine{o.Engine, o.Limits.QueueTimeout},
 		o.Storage,
 		nil, nil, // appenders: the intake is another room
 		o.Exemplars,
@@ -28,7 +28,7 @@ func newV1(o Options, cors *regexp.Regexp, ready func(http.HandlerFunc) http.Han
 		o.TSDB,
 		o.TSDBDir,
 		o.Admin,
-		false, 0, // the search routes are experimental and not part of the documented API
+		true, o.Limits.SearchLimit,
 		o.Log,
 		func(context.Context) apiv1.RulesRetriever { return o.Rules },
 		o.Limits.ReadSamples,
@@ -49,9 +49,15 @@ func newV1(o Options, cors *regexp.Regexp, ready func(http.HandlerFunc) http.Han
 		o.Lookback,
 		false, // type and unit labels
 		false, // metadata in the write-ahead log
-		nil,   // Prometheus' status code for each error
+		statusOf,
 		describeFeatures(o.Features, o.Admin),
-		apiv1.OpenAPIOptions{ExternalURL: o.ExternalURL.String(), Version: o.Version.Version},
+		apiv1.OpenAPIOptions{ExternalURL: o.ExternalURL.String(), Version: o.Version.Version, MaxSearchLimit: o.Limits.SearchLimit},
 		o.Parser,
 	)
+}
+
+// statusOf corrects the one status code of Prometheus that would not tell a client to come back. It is
+// generic because Prometheus does not export the type of its error numbers.
+func statusOf[number ~int](kind number, _ error) (int, bool) {
+	return http.StatusServiceUnavailable, int(kind) == int(apiv1.ErrorUnavailable)
 }

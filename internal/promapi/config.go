@@ -5,6 +5,7 @@ package promapi
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/grafana/regexp"
 )
@@ -22,6 +23,10 @@ type Config struct {
 	ReadConcurrency int `yaml:"read_concurrency"`
 	// ReadFrameBytes is the size of one frame of a streamed remote read.
 	ReadFrameBytes int `yaml:"read_frame_bytes"`
+	// QueueTimeout is how long a query waits for one of the engine's places before it answers 503.
+	QueueTimeout time.Duration `yaml:"query_queue_timeout"`
+	// SearchLimit is the number of results that one search may return.
+	SearchLimit int `yaml:"search_max_results"`
 	// FederateSeries is the number of series that one federation request may return.
 	FederateSeries int `yaml:"federate_max_series"`
 }
@@ -34,6 +39,8 @@ func DefaultConfig() Config {
 		ReadSamples:     50_000_000,
 		ReadConcurrency: 10,
 		ReadFrameBytes:  1 << 20,
+		QueueTimeout:    30 * time.Second,
+		SearchLimit:     10_000,
 		FederateSeries:  1_000_000,
 	}
 }
@@ -45,6 +52,8 @@ func (c Config) Validate() error {
 		"read_max_samples":    int64(c.ReadSamples),
 		"read_concurrency":    int64(c.ReadConcurrency),
 		"read_frame_bytes":    int64(c.ReadFrameBytes),
+		"query_queue_timeout": int64(c.QueueTimeout),
+		"search_max_results":  int64(c.SearchLimit),
 		"federate_max_series": int64(c.FederateSeries),
 	} {
 		if value <= 0 {
