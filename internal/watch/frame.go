@@ -53,6 +53,7 @@ func (f *frameReader) next() ([]byte, error) {
 		}
 		n, done, err := s.scan(window)
 		if err != nil {
+			_, _ = f.r.Discard(n)
 			return nil, err
 		}
 		if len(f.buf)+n > f.max {
@@ -293,3 +294,6 @@ func expect(d *json.Decoder, want json.Delim) error {
 	}
 	return nil
 }
+
+// unread gives how many bytes have been read from the source but not used.
+func (f *frameReader) unread() int { return f.r.Buffered() }

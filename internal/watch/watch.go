@@ -49,8 +49,9 @@ type Watcher struct {
 	metrics *metrics
 	pack    *packer
 	// applied signals that next has changed.
-	applied chan struct{}
-	cluster *cluster
+	applied   chan struct{}
+	cluster   *cluster
+	manifests *manifests
 	// members is held while a feed joins or leaves, so that a kind's Gone comes before its return.
 	members sync.Mutex
 
@@ -91,7 +92,7 @@ func New(o Options) (*Watcher, error) {
 		handler: o.Handler, log: o.Log, metrics: newMetrics(o.Registry), pack: p,
 		applied: make(chan struct{}, 1), tables: map[resource.Kind]*table{},
 	}
-	w.cluster = newCluster(w)
+	w.cluster, w.manifests = newCluster(w), newManifests(w)
 	if err := o.Registry.Register(newCollector(w.Status)); err != nil {
 		return nil, fmt.Errorf("register: %w", err)
 	}
@@ -150,6 +151,7 @@ func (w *Watcher) follow(ctx context.Context, p, earlier plan) {
 	defer wg.Wait()
 	defer stop()
 	wg.Go(func() { w.cluster.run(ctx, p, earlier) })
+	wg.Go(func() { w.manifests.run(ctx, p) })
 	select {
 	case <-ctx.Done():
 	case <-w.applied:
@@ -193,7 +195,7 @@ func (w *Watcher) Status() Status {
 	for _, t := range w.all() {
 		s.Kinds = append(s.Kinds, t.status())
 	}
-	s.Sources = append(s.Sources, w.cluster.source.status())
+	s.Sources = append(s.Sources, w.cluster.source.status(), w.manifests.source.status())
 	s.Kinds = append(s.Kinds, w.cluster.source.absent()...)
 	sortKinds(s.Kinds)
 	return s

@@ -1,0 +1,401 @@
+// Copyright The Periplus Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/periplus-io/periplus/internal/resource"
+)
+
+// manifests is folders of files as a source. It keeps of each file which objects it has, so that a
+// file that becomes unreadable keeps its last good content, and of each object which file gives it.
+// All is used by the goroutine in run only.
+type manifests struct {
+	w      *Watcher
+	source *sourceState
+	files  map[string]*file
+	owners map[objectID]claim
+	// rivals are further files that have an object.
+	rivals map[objectID][]string
+	// plurals are those that definitions in the folders give, by Kind.group.
+	plurals map[string]string
+	feeds   map[resource.Kind]*manifestFeed
+}
+
+// file is what was read of a file.
+type file struct {
+	stamp   stamp
+	objects map[objectID]bool
+	err     *FileError
+}
+
+// objectID names an object over all kinds. The plural is left out: it may change as definitions come.
+type objectID struct {
+	apiVersion, kind string
+	key
+}
+
+// claim is the right of a file to give an object.
+type claim struct {
+	path     string
+	version  string
+	modified time.Time
+}
+
+type manifestFeed struct {
+	*feed
+	table *table
+}
+
+func newManifests(w *Watcher) *manifests {
+	return &manifests{
+		w: w, source: &sourceState{name: "manifests"}, files: map[string]*file{}, owners: map[objectID]claim{},
+		rivals: map[objectID][]string{}, plurals: map[string]string{}, feeds: map[resource.Kind]*manifestFeed{},
+	}
+}
+
+// run follows plan p until ctx ends.
+func (m *manifests) run(ctx context.Context, p plan) {
+	on := len(p.config.Manifests) > 0
+	for kind, f := range m.feeds {
+		if on && p.wanted(kind) {
+			continue
+		}
+		if m.w.leave(ctx, f.table, f.feed) {
+			delete(m.feeds, kind)
+		}
+	}
+	if !on {
+		clear(m.files)
+		clear(m.owners)
+		clear(m.rivals)
+		m.source.set("", sourceOff, nil)
+		return
+	}
+	m.source.set(strings.Join(p.config.Manifests, ", "), sourceConnecting, nil)
+	for _, f := range m.files {
+		f.stamp = stamp{} // read all again: the plan may want more of it
+	}
+	n := newNotifier()
+	defer n.close()
+	for ctx.Err() == nil {
+		t := walk(p.config.Manifests)
+		if n.follow(t.dirs) {
+			t = walk(p.config.Manifests)
+		}
+		m.scan(ctx, p, t)
+		n.wait(ctx)
+	}
+}
+
+// scan brings what is known in line with what is in the folders.
+func (m *manifests) scan(ctx context.Context, p plan, t tree) {
+	s := &scan{m: m, p: p, loose: map[objectID]bool{}, again: map[string]bool{}}
+	for path, stamp := range t.files {
+		if f := m.files[path]; f == nil || f.stamp != stamp {
+			s.definitions(path)
+		}
+	}
+	for path, f := range m.files {
+		if t.gone(path) {
+			for id := range f.objects {
+				s.release(id, path)
+			}
+			delete(m.files, path)
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(t.files)) {
+		if ctx.Err() != nil {
+			return
+		}
+		f := m.files[path]
+		if f != nil && f.stamp == t.files[path] {
+			continue
+		}
+		if f == nil {
+			f = &file{objects: map[objectID]bool{}}
+			m.files[path] = f
+		}
+		f.stamp = t.files[path]
+		s.read(path, f)
+	}
+	s.settle()
+	m.finish(ctx, s)
+	m.report(p, t)
+}
+
+// finish reports what nobody has any more, and the kinds that are complete now.
+func (m *manifests) finish(ctx context.Context, s *scan) {
+	for id := range s.loose {
+		if _, owned := m.owners[id]; owned {
+			continue
+		}
+		if f := m.feeds[m.kindOf(id.apiVersion, id.kind)]; f != nil {
+			f.table.remove(f.feed, id.key, nil, time.Now())
+		}
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	for _, w := range s.p.wants {
+		if w.Version != "*" && w.Kind != "*" {
+			m.feed(resource.Kind{Group: w.Group, Version: w.Version, Kind: w.Kind, Plural: m.plural(w.Group, w.Kind)})
+		}
+	}
+	for _, f := range m.feeds {
+		if f.current() != StateWatching {
+			f.table.synced(f.feed)
+			f.set(StateWatching, nil)
+		}
+	}
+}
+
+// report writes status and gauges.
+func (m *manifests) report(p plan, t tree) {
+	var bad []FileError
+	for _, path := range slices.Sorted(maps.Keys(m.files)) {
+		if f := m.files[path]; f.err != nil {
+			bad = append(bad, *f.err)
+		}
+	}
+	m.source.setFiles(bad)
+	m.w.metrics.files.Set(float64(len(m.files)))
+	m.w.metrics.badFiles.Set(float64(len(bad)))
+	var errs []error
+	for _, dir := range slices.Sorted(maps.Keys(t.unread)) {
+		errs = append(errs, t.unread[dir])
+	}
+	state := sourceConnected
+	err := errors.Join(errs...)
+	if err != nil {
+		state = sourceError
+	}
+	if m.source.set(strings.Join(p.config.Manifests, ", "), state, err) {
+		m.w.log.Info("manifest folders read", "files", len(m.files), "invalid", len(bad), "err", err)
+	}
+}
+
+// feed gives the feed of a kind, which it opens if needed.
+func (m *manifests) feed(kind resource.Kind) *manifestFeed {
+	f := m.feeds[kind]
+	if f == nil {
+		f = &manifestFeed{feed: &feed{rank: rankManifests, state: StateSyncing}}
+		f.table = m.w.join(kind, f.feed)
+		m.feeds[kind] = f
+	}
+	return f
+}
+
+// plural is what the API server would call a kind: as a definition in the folders says, else guessed.
+// It never changes, because it is part of the kind's identity.
+func (m *manifests) plural(group, kind string) string {
+	full := kind + "." + group
+	if m.plurals[full] == "" {
+		m.plurals[full] = strings.ToLower(kind) + "s"
+	}
+	return m.plurals[full]
+}
+
+func (m *manifests) kindOf(apiVersion, kind string) resource.Kind {
+	group, version := splitAPIVersion(apiVersion)
+	return resource.Kind{Group: group, Version: version, Kind: kind, Plural: m.plural(group, kind)}
+}
+
+// scan is one pass over changed files.
+type scan struct {
+	m *manifests
+	p plan
+	// loose are objects whose file does not give them any more; another may.
+	loose map[objectID]bool
+	// again are files to read once more, because they may now give an object that another gave.
+	again map[string]bool
+	// winners are held back while files compete; nil before that.
+	winners map[objectID]resource.Object
+}
+
+// settle lets files compete for objects that lost their file, and applies the winners.
+func (s *scan) settle() {
+	s.winners = map[objectID]resource.Object{}
+	for _, path := range slices.Sorted(maps.Keys(s.again)) {
+		if f := s.m.files[path]; f != nil {
+			s.read(path, f)
+		}
+	}
+	for id, o := range s.winners {
+		s.apply(id, o)
+	}
+}
+
+// read takes in a file. If that cannot be, its last good content stays.
+func (s *scan) read(path string, f *file) {
+	found := map[objectID]resource.Object{}
+	order := []objectID{}
+	refused, err := s.parse(path, func(o manifest) error {
+		id := objectID{o.object.Text("apiVersion"), o.object.Text("kind"), key{o.object.Namespace(), o.object.Name()}}
+		if !s.p.wanted(s.m.kindOf(id.apiVersion, id.kind)) {
+			return nil
+		}
+		if found[id] != nil {
+			s.m.w.metrics.duplicates.Inc()
+		} else {
+			order = append(order, id)
+		}
+		found[id] = o.object
+		s.p.strip.strip(s.m.kindOf(id.apiVersion, id.kind), o.object)
+		return nil
+	})
+	if err != nil {
+		f.err = fileError(path, err)
+		s.m.w.log.Warn("cannot read manifest, the last good content stays", "file", path, "line", f.err.Line, "err", f.err.Err)
+		return
+	}
+	f.err = nil
+	for id := range f.objects {
+		if found[id] == nil && refused == 0 { // one that is too large now stays as it was
+			s.release(id, path)
+			delete(f.objects, id)
+		}
+	}
+	for _, id := range order {
+		f.objects[id] = true
+		s.claim(id, path, f, found[id])
+	}
+}
+
+// parse hands on the objects of a file and counts those that are too large.
+func (s *scan) parse(path string, each func(manifest) error) (refused int, err error) {
+	limit := int64(s.p.config.MaxFileSize)
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	if info.Size() > limit {
+		s.m.w.metrics.lost.WithLabelValues("too_large").Inc()
+		return 0, fmt.Errorf("the file has %d bytes, more than max_file_size %d", info.Size(), limit)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	r := manifestReader{limit: int(s.p.config.MaxObjectSize), each: each, refused: func(line int) {
+		refused++
+		s.m.w.metrics.lost.WithLabelValues("too_large").Inc()
+		s.m.w.log.Warn("object left out", "file", path, "line", line, "err", errTooLarge)
+	}}
+	return refused, r.read(data)
+}
+
+// definitions learns plurals from custom resource definitions, before any object of their kinds is
+// read. Faults in the file come up when it is read as a whole.
+func (s *scan) definitions(path string) {
+	data, err := os.ReadFile(path)
+	if err != nil || !bytes.Contains(data, []byte(definitionKind)) || int64(len(data)) > int64(s.p.config.MaxFileSize) {
+		return
+	}
+	r := manifestReader{limit: int(s.p.config.MaxObjectSize), refused: func(int) {}}
+	r.each = func(d manifest) error {
+		kind := d.object.Text("spec", "names", "kind") + "." + d.object.Text("spec", "group")
+		if _, ok := s.m.plurals[kind]; !ok && d.object.Text("kind") == definitionKind {
+			s.m.plurals[kind] = d.object.Text("spec", "names", "plural")
+		}
+		return nil
+	}
+	_ = r.read(data)
+}
+
+const definitionKind = "CustomResourceDefinition"
+
+// claim lets a file give an object, if it is the newest that has it.
+func (s *scan) claim(id objectID, path string, f *file, o resource.Object) {
+	mine := claim{path, o.Text("metadata", "resourceVersion"), f.stamp.modified}
+	switch owner, ok := s.m.owners[id]; {
+	case !ok:
+	case owner.path == path:
+		for _, rival := range s.m.rivals[id] {
+			s.again[rival] = true // it may be the newer one now
+		}
+		s.m.rivals[id] = nil
+	case mine.newer(owner):
+		s.m.w.metrics.duplicates.Inc()
+		s.rival(id, owner.path)
+	default:
+		s.m.w.metrics.duplicates.Inc()
+		s.rival(id, path)
+		return
+	}
+	s.m.owners[id] = mine
+	if s.winners != nil {
+		s.winners[id] = o
+		return
+	}
+	s.apply(id, o)
+}
+
+func (s *scan) rival(id objectID, path string) {
+	if !slices.Contains(s.m.rivals[id], path) {
+		s.m.rivals[id] = append(s.m.rivals[id], path)
+	}
+}
+
+// release notes that a file does not have an object any more.
+func (s *scan) release(id objectID, path string) {
+	rivals := slices.DeleteFunc(s.m.rivals[id], func(p string) bool { return p == path })
+	if s.m.owners[id].path != path {
+		s.m.rivals[id] = rivals
+		return
+	}
+	delete(s.m.owners, id)
+	delete(s.m.rivals, id)
+	s.loose[id] = true
+	for _, rival := range rivals {
+		s.again[rival] = true
+	}
+}
+
+func (s *scan) apply(id objectID, o resource.Object) {
+	kind := s.m.kindOf(id.apiVersion, id.kind)
+	if o.UID() == "" {
+		meta, _ := o.Field("metadata").(map[string]any)
+		meta["uid"] = deriveUID(kind.Group, kind.Kind, o)
+	}
+	f := s.m.feed(kind)
+	f.table.apply(f.feed, observation{o, contentVersion(o), time.Now()})
+}
+
+// newer compares by resourceVersion, then by the file's time.
+func (c claim) newer(than claim) bool {
+	a, err := strconv.ParseUint(c.version, 10, 64)
+	b, err2 := strconv.ParseUint(than.version, 10, 64)
+	if err == nil && err2 == nil && a != b {
+		return a > b
+	}
+	return c.modified.After(than.modified)
+}
+
+// contentVersion tells contents apart; people edit files without a thought for resourceVersion.
+func contentVersion(o resource.Object) string {
+	h := fnv.New128a()
+	_ = json.NewEncoder(h).Encode(o) // a hash takes everything, and o came from JSON
+	return string(h.Sum(nil))
+}
+
+func fileError(path string, err error) *FileError {
+	e := &FileError{Path: path, Err: err.Error()}
+	if l, ok := errors.AsType[*lineError](err); ok {
+		e.Line, e.Err = l.line, l.err.Error()
+	}
+	return e
+}
