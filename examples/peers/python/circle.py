@@ -7,8 +7,6 @@ import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from prometheus_client.exposition import choose_encoder
-
 import gossip
 
 
@@ -120,8 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         path = self.path.partition("?")[0]
         if path == "/metrics":
-            encoder, content_type = choose_encoder(self.headers.get("Accept", ""))
-            self._reply(200, content_type, encoder(self.server.circle.series.registry))
+            content_type, body = self.server.circle.series.expose(self.headers.get("Accept", ""))
+            self._reply(200, content_type, body)
         elif path == gossip.PATH:
             self._answer()
         elif path == "/-/healthy":

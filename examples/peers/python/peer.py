@@ -24,8 +24,8 @@ from circle import Circle, Server
 from roster import Dir, name_ok
 from series import Series
 
-TEST_SAMPLES = 250  # fewer than the Go peers evaluate: the same work takes fifty times as long here
-TRAIN_SAMPLES = 150
+TEST_SAMPLES = 500  # half of what the Go peers evaluate, and less often: it takes fifty times as long here
+TRAIN_SAMPLES = 200
 EVALUATE_EVERY = 5  # rounds
 MAX_TRUST = 4
 STALE_ROUNDS = 10

@@ -8,6 +8,7 @@ import os
 os.environ.setdefault("PROMETHEUS_DISABLE_CREATED_SERIES", "True")  # read when the client is imported
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector  # noqa: E402
+from prometheus_client.exposition import choose_encoder  # noqa: E402
 
 from gossip import STATUS  # noqa: E402
 
@@ -95,6 +96,11 @@ class Series:
             f"learning_peer_{name}", documentation, labelnames=(*self._labels, label), registry=self.registry
         )
         return {value: metric.labels(**self._labels, **{label: value}) for value in values}
+
+    def expose(self, accept):
+        """The exposition that an Accept header asks for, as (content type, body)."""
+        encoder, content_type = choose_encoder(accept)
+        return content_type, encoder(self.registry)
 
     def sent(self, size):
         """Counts a frame that went out whole."""

@@ -208,4 +208,3 @@ func EncodeParts(parts [][]int32) map[string][]byte {
 
 // PartName is the file name of part number i.
 func PartName(i int) string { return fmt.Sprintf("part-%03d.idx", i) }
-

@@ -313,7 +313,7 @@ func (f *Fleet) Add(language string) (string, error) {
 	if len(f.children) >= maxPeers {
 		return "", fmt.Errorf("%d peers run already", maxPeers)
 	}
-	c := &child{name: fmt.Sprintf("peer-%d", f.next), language: language, part: (f.next - 1) % (f.o.Peers + f.o.Spare)}
+	c := &child{name: fmt.Sprintf("peer-%d", f.next), language: language, part: f.freePartLocked()}
 	if err := f.spawn(c); err != nil {
 		return "", fmt.Errorf("start %s: %w", c.name, err)
 	}
@@ -321,6 +321,18 @@ func (f *Fleet) Add(language string) (string, error) {
 	f.children[c.name] = c
 	f.log.Info("peer started", "peer", c.name, "language", language, "pid", c.cmd.Process.Pid)
 	return c.name, nil
+}
+
+// freePartLocked counts the parts of members and of children that have not joined yet.
+func (f *Fleet) freePartLocked() int {
+	holders := slices.Clone(f.current)
+	for _, c := range f.children {
+		holders = append(holders, roster.Member{Part: c.part})
+	}
+	for _, r := range f.revive {
+		holders = append(holders, roster.Member{Part: r.child.part})
+	}
+	return roster.FreePart(holders, f.o.Peers+f.o.Spare)
 }
 
 // Remove asks the named child to leave, or kills it.

@@ -89,7 +89,8 @@ func New(o Options) (*Peer, error) {
 		return nil, fmt.Errorf("peer name %q: want letters, digits, dots, dashes and underscores", o.Name)
 	}
 	if o.Part < 0 {
-		o.Part = freePart(o.Dir, group.Parts)
+		members, _ := o.Dir.Members() // a bad member file only means that its part may be taken twice
+		o.Part = roster.FreePart(members, group.Parts)
 	}
 	p := &Peer{
 		o: o, group: group, net: mlp.New(ModelShape(), group.Seed),
@@ -116,20 +117,6 @@ func New(o Options) (*Peer, error) {
 	p.circle = &circle{self: p.self, shape: shape[:], m: p.m, inbox: map[string]gossip.Model{}}
 	p.client = gossip.Client{HTTP: &http.Client{Timeout: meetTimeout}, Party: p.circle}
 	return p, nil
-}
-
-func freePart(dir roster.Dir, parts int) int {
-	taken := map[int]bool{}
-	members, _ := dir.Members() // a bad member file only means that its part may be taken twice
-	for _, m := range members {
-		taken[m.Part] = true
-	}
-	for i := range parts {
-		if !taken[i] {
-			return i
-		}
-	}
-	return len(members) % parts
 }
 
 func (p *Peer) loadData() (err error) {

@@ -165,6 +165,20 @@ func (d Dir) Members() ([]Member, error) {
 	return out, errors.Join(bad...)
 }
 
+// FreePart is the first of parts that no member has, or one that another has too when all are taken.
+func FreePart(members []Member, parts int) int {
+	taken := make(map[int]bool, len(members))
+	for _, m := range members {
+		taken[m.Part] = true
+	}
+	for i := range parts {
+		if !taken[i] {
+			return i
+		}
+	}
+	return len(members) % parts
+}
+
 // less orders peer-2 before peer-10.
 func less(a, b string) bool {
 	if len(a) != len(b) {
