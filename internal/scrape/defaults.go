@@ -4,7 +4,10 @@
 package scrape
 
 import (
+	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/units"
@@ -40,6 +43,8 @@ type Defaults struct {
 	Dir string
 	// Cluster is nil without a Kubernetes cluster: then the jobs know only targets from files.
 	Cluster *Cluster
+	// Log gets a warning when a default job must be left out. It must be set.
+	Log *slog.Logger
 }
 
 // Cluster says how default jobs reach a Kubernetes cluster.
@@ -148,7 +153,11 @@ func defaultJobs(d Defaults) ([]*promconfig.ScrapeConfig, error) {
 		return jobs, nil
 	}
 	access, err := readKubeconfig(d.Cluster.Kubeconfig)
-	if err != nil {
+	switch {
+	case errors.Is(err, errProgram):
+		d.Log.Warn("default jobs for API servers and kubelets left out, give them a token file in jobs of your own", "err", err)
+		jobs = slices.DeleteFunc(jobs, needsCredentials)
+	case err != nil:
 		return nil, fmt.Errorf("default jobs: %w", err)
 	}
 	for _, j := range jobs {
@@ -167,6 +176,12 @@ func withoutKubernetes(configs discovery.Configs) discovery.Configs {
 	return kept
 }
 
+// needsCredentials tells the jobs that show the API server's credentials to their targets.
+func needsCredentials(j *promconfig.ScrapeConfig) bool {
+	a := j.HTTPClientConfig.Authorization
+	return a != nil && strings.HasPrefix(a.CredentialsFile, inPod)
+}
+
 // fit changes a default job from a pod's credentials to those of a kubeconfig.
 func (a *access) fit(j *promconfig.ScrapeConfig, kubeconfig string) {
 	for _, c := range j.ServiceDiscoveryConfigs {
@@ -174,10 +189,10 @@ func (a *access) fit(j *promconfig.ScrapeConfig, kubeconfig string) {
 			k.KubeConfig = kubeconfig
 		}
 	}
-	h := &j.HTTPClientConfig
-	if h.Authorization == nil || !strings.HasPrefix(h.Authorization.CredentialsFile, inPod) {
+	if !needsCredentials(j) {
 		return
 	}
+	h := &j.HTTPClientConfig
 	skip := h.TLSConfig.InsecureSkipVerify || a.tls.InsecureSkipVerify
 	h.TLSConfig = a.tls
 	h.Authorization, h.BasicAuth = a.authorization, a.basic

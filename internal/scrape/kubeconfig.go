@@ -111,9 +111,12 @@ func (k *kubeconfig) current() (cluster kubeCluster, user kubeUser, err error) {
 	return cluster, user, fmt.Errorf("current-context %q is not one of its contexts", k.CurrentContext)
 }
 
+// errProgram is the one way of access that scraping cannot use, though clients of the API server can.
+var errProgram = errors.New("the user gets its credentials from a program")
+
 func newAccess(c kubeCluster, u kubeUser, dir string) (*access, error) {
 	if !u.Exec.IsZero() || !u.Provider.IsZero() {
-		return nil, errors.New("a user that gets its credentials from a program cannot scrape; give the jobs a token file instead")
+		return nil, errProgram
 	}
 	server, err := url.Parse(c.Server)
 	if err != nil || server.Host == "" {
