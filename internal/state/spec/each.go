@@ -80,10 +80,15 @@ func (p *parser) block(n *yaml.Node, what string, m *definition) {
 		delete(known, "nilIsZero")
 		delete(known, "labelFromKey")
 		known["labelName"] = func(n *yaml.Node) { m.LabelName = p.label(n, "labelName") }
+		known["ignoreCase"] = func(n *yaml.Node) { m.ignoreCase = p.boolean(n, "ignoreCase") }
 		known["list"] = func(n *yaml.Node) { m.list = p.states(n) }
 	case Gauge:
+		known["exists"] = func(n *yaml.Node) { m.exists = p.boolean(n, "exists") }
 	}
 	p.fields(n, what, known)
+	if m.exists && m.value.empty() {
+		p.fail(n, "exists needs valueFrom")
+	}
 }
 
 func (p *parser) blockKeys(m *definition) map[string]func(*yaml.Node) {

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/periplus-io/periplus/internal/resource"
 )
@@ -167,7 +168,11 @@ func (e *Evaluator) value(m *Metric, el any, key, label string) bool {
 		return false
 	}
 	f := 0.0
-	if got != nil {
+	if m.exists {
+		if got != nil {
+			f = 1
+		}
+	} else if got != nil {
 		if f, err = Number(got); err != nil {
 			e.fault(fmt.Errorf("%v: %w", m.where(), err))
 			return false
@@ -203,12 +208,16 @@ func (e *Evaluator) info(m *Metric, v any) {
 	e.each(v, func(key string, el any) { e.infoOf(m, el, key, "") })
 }
 
+// infoOf gives the series of one element; label is set for the entries of an object.
 func (e *Evaluator) infoOf(m *Metric, el any, key, label string) {
 	if el == nil || e.stop {
 		return
 	}
 	e.begin(m, label)
-	named := label != "" && m.labelFromKey != "" || len(e.captured) > 0
+	named := len(e.captured) > 0
+	if label != "" {
+		named = m.labelFromKey != ""
+	}
 	var found bool
 	if e.labels, found = e.collect(e.labels, &m.each, el, key); found || named {
 		e.give(1)
@@ -237,7 +246,7 @@ func (e *Evaluator) states(m *Metric, el any) {
 		e.labels = setLabel(e.labels, m.LabelName, state)
 		e.labels, _ = e.collect(e.labels, &m.each, el, "")
 		value := 0.0
-		if state == current {
+		if state == current || m.ignoreCase && strings.EqualFold(state, current) {
 			value = 1
 		}
 		e.give(value)

@@ -101,9 +101,11 @@ type Metric struct {
 	Conditions, Newest bool
 
 	path, value  Path
-	nilIsZero    bool
 	labelFromKey string
 	list         []string
+	nilIsZero    bool
+	exists       bool // the value is whether there is one
+	ignoreCase   bool // of states
 	consts       []Label
 	base, each   labelSet
 	selector     selector
