@@ -10,8 +10,8 @@
 // leaves the rules that run as they are. The clock of a pending alert is in the store (ALERTS_FOR_STATE) and
 // goes on after a restart, if the hub was away for less than the configured tolerance.
 //
-// Where the Alertmanagers are is found by another room: the keys of [Discovery] and of the target groups that
-// arrive on [Options.Targets] must be the same.
+// Where the Alertmanagers are is found by another room: the target groups that arrive on [Options.Targets] have
+// the keys that Prometheus' own configuration gives its Alertmanager sections (AlertmanagerConfigs.ToMap).
 package rule
 
 import (
@@ -26,8 +26,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/config"
-	"github.com/prometheus/prometheus/discovery"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/notifier"
 	"github.com/prometheus/prometheus/promql"
@@ -48,7 +46,7 @@ type Options struct {
 	Appendable storage.Appendable
 	// ExternalURL is where people reach the hub: the generator URL of alerts.
 	ExternalURL *url.URL
-	// Targets delivers the discovered Alertmanagers by the keys of [Discovery]. Nil means none ever.
+	// Targets delivers the discovered Alertmanagers by section. Nil means none ever.
 	Targets <-chan map[string][]*targetgroup.Group
 	// Limits are the settings that do not reload.
 	Limits Config
@@ -206,12 +204,3 @@ func (r *Ruler) Alertmanagers() []*url.URL { return r.notifier.Alertmanagers() }
 
 // DroppedAlertmanagers returns those that relabelling dropped.
 func (r *Ruler) DroppedAlertmanagers() []*url.URL { return r.notifier.DroppedAlertmanagers() }
-
-// Discovery returns what the discovery of Alertmanagers must look for, by the keys that [Options.Targets] uses.
-func Discovery(cfg *config.Config) map[string]discovery.Configs {
-	found := map[string]discovery.Configs{}
-	for key, am := range cfg.AlertingConfig.AlertmanagerConfigs.ToMap() {
-		found[key] = am.ServiceDiscoveryConfigs
-	}
-	return found
-}
