@@ -1,0 +1,175 @@
+// Copyright The Periplus Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package hub
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+
+	promconfig "github.com/prometheus/prometheus/config"
+
+	"github.com/periplus-io/periplus/internal/config"
+	"github.com/periplus-io/periplus/internal/learn"
+	"github.com/periplus-io/periplus/internal/metricdb"
+	"github.com/periplus-io/periplus/internal/promapi"
+	"github.com/periplus-io/periplus/internal/receive"
+	"github.com/periplus-io/periplus/internal/resource"
+	"github.com/periplus-io/periplus/internal/rule"
+	"github.com/periplus-io/periplus/internal/scrape"
+	"github.com/periplus-io/periplus/internal/state"
+	"github.com/periplus-io/periplus/internal/state/spec"
+	"github.com/periplus-io/periplus/internal/watch"
+)
+
+// settings are a whole, checked configuration: what the file says, with the command line put over it.
+type settings struct {
+	metrics    metricdb.Settings
+	api        promapi.Config
+	receive    receive.Config
+	rules      rule.Config
+	kubernetes watch.Config
+	resource   state.Config
+	learning   learn.Config
+
+	// prometheus is the part in Prometheus' syntax, default jobs and limits put in.
+	prometheus *promconfig.Config
+	specs      []*spec.Spec
+	file       *config.Config
+}
+
+func defaults() *settings {
+	return &settings{
+		metrics:    metricdb.DefaultSettings(),
+		api:        promapi.DefaultConfig(),
+		receive:    receive.DefaultConfig(),
+		rules:      rule.DefaultConfig(),
+		kubernetes: watch.DefaultConfig(),
+		resource:   state.Default(),
+		learning:   learn.DefaultConfig(),
+	}
+}
+
+// sections ties the keys of the file to the rooms' settings.
+func (s *settings) sections() []config.Section {
+	return []config.Section{
+		config.Bind("cluster", &s.metrics.Cluster),
+		config.Bind("retention", &s.metrics.Retention),
+		config.Bind("limits", &s.metrics.Limits),
+		config.Bind("api", &s.api),
+		config.Bind("receive", &s.receive),
+		config.Bind("rules", &s.rules),
+		config.Bind("kubernetes", &s.kubernetes),
+		config.Bind("resource_state", &s.resource),
+		config.Bind("learning", &s.learning),
+	}
+}
+
+// load reads the configuration and builds all of it that can be built without starting anything. Its
+// error names every fault that it could find.
+func load(o Options) (*settings, error) {
+	s := defaults()
+	var err error
+	if s.file, err = config.Load(config.Options{
+		Path: o.ConfigFile, Sections: s.sections(), CheckRules: rule.CheckFile, Log: o.Log,
+	}); err != nil {
+		return nil, err
+	}
+	s.overlay(o)
+	if s.specs, err = s.resource.Load(); err != nil {
+		return nil, fmt.Errorf("resource_state: %w", err)
+	}
+	s.prometheus = s.file.Prometheus
+	d := scrape.Defaults{Dir: o.DataDir}
+	if o.ConfigFile != "" {
+		d.Dir = filepath.Dir(o.ConfigFile)
+	}
+	if s.kubernetes.Kubeconfig != "" || s.kubernetes.InCluster {
+		d.Cluster = &scrape.Cluster{Kubeconfig: s.kubernetes.Kubeconfig}
+	}
+	if err := scrape.Complete(s.prometheus, d); err != nil {
+		return nil, fmt.Errorf("default jobs: %w", err)
+	}
+	return s, nil
+}
+
+// overlay puts what the command line says about sources over the file's section.
+func (s *settings) overlay(o Options) {
+	k := &s.kubernetes
+	if o.Kubeconfig != "" || o.InCluster {
+		k.Kubeconfig, k.Context, k.InCluster = o.Kubeconfig, o.Context, o.InCluster
+	}
+	k.Manifests = append(slices.Clone(k.Manifests), o.Manifests...)
+}
+
+// wants is what has to be watched for the specifications and the learning model.
+func wants(e *state.Engine, l *learn.Learn) []watch.Want {
+	var all []watch.Want
+	for _, k := range append(e.Kinds(), l.Kinds()...) {
+		w := watch.Want{Group: k.Group, Version: k.Version, Kind: k.Kind}
+		if !slices.Contains(all, w) {
+			all = append(all, w)
+		}
+	}
+	return all
+}
+
+// fixed names the sections that differ from those the hub was started with and do not reload.
+func (s *settings) fixed(next *settings) []string {
+	var names []string
+	for name, same := range map[string]bool{
+		"limits":  s.metrics.Limits == next.metrics.Limits,
+		"api":     s.api == next.api,
+		"receive": s.receive == next.receive,
+		"rules":   s.rules == next.rules,
+	} {
+		if !same {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Check runs what a start would run short of opening the data folder and listening, and gives every
+// fault it finds. The result is the configuration as it would be in force, without secrets.
+func Check(o Options) (string, error) {
+	s, err := load(o)
+	if err != nil {
+		return "", err
+	}
+	if err := s.kubernetes.Check(); err != nil {
+		return "", fmt.Errorf("kubernetes: %w", err)
+	}
+	return s.file.String(), nil
+}
+
+// DefaultJobs gives the scrape jobs of every install, as the YAML to start a file of one's own from.
+func DefaultJobs() (string, error) {
+	return scrape.DefaultJobs(scrape.Defaults{Cluster: &scrape.Cluster{}})
+}
+
+// CheckSpecification checks a resource specification.
+func CheckSpecification(path string, naming spec.Naming) error {
+	_, err := specification(path, naming).Load()
+	return err
+}
+
+// Explain writes what object gives under the specification at path.
+func Explain(w io.Writer, path string, naming spec.Naming, object resource.Object) error {
+	c := specification(path, naming)
+	specs, err := c.Load()
+	if err != nil {
+		return err
+	}
+	return state.Explain(w, specs, c, object)
+}
+
+// specification is a resource_state section with one file.
+func specification(path string, naming spec.Naming) state.Config {
+	c := state.Default()
+	c.Shipped, c.Files = nil, []state.File{{Path: path, Naming: naming}}
+	return c
+}
