@@ -4,6 +4,7 @@
 package rule
 
 import (
+	"log/slog"
 	"strings"
 
 	"github.com/prometheus/common/model"
@@ -14,7 +15,7 @@ import (
 // CheckFile gives every fault of the rule file at path. Each begins with its place in the file where
 // that is known.
 func CheckFile(path string) []error {
-	_, errs := rulefmt.ParseFile(path, false, model.UTF8Validation, parser.NewParser(parser.Options{}))
+	_, errs := rulefmt.ParseFile(path, false, model.UTF8Validation, parser.NewParser(parser.Options{}), slog.New(slog.DiscardHandler))
 	for i, err := range errs {
 		if rest, ok := strings.CutPrefix(err.Error(), path+": "); ok {
 			errs[i] = placed(rest)
