@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -43,7 +44,7 @@ type Defaults struct {
 	Dir string
 	// Cluster is nil without a Kubernetes cluster: then the jobs know only targets from files.
 	Cluster *Cluster
-	// Log gets a warning when a default job must be left out. It must be set.
+	// Log gets a warning when a default job must be left out; nil drops it.
 	Log *slog.Logger
 }
 
@@ -51,6 +52,8 @@ type Defaults struct {
 type Cluster struct {
 	// Kubeconfig is the file to use; empty means the service account of the pod this runs in.
 	Kubeconfig string
+	// Context is one of its contexts; empty means its current one.
+	Context string
 	// ThroughAPIServer asks kubelets through the API server instead of on their nodes.
 	ThroughAPIServer bool
 }
@@ -152,16 +155,25 @@ func defaultJobs(d Defaults) ([]*promconfig.ScrapeConfig, error) {
 	if d.Cluster.Kubeconfig == "" {
 		return jobs, nil
 	}
-	access, err := readKubeconfig(d.Cluster.Kubeconfig)
+	access, err := readKubeconfig(d.Cluster.Kubeconfig, d.Cluster.Context)
 	switch {
 	case errors.Is(err, errProgram):
-		d.Log.Warn("default jobs for API servers and kubelets left out, give them a token file in jobs of your own", "err", err)
+		log := d.Log
+		if log == nil {
+			log = slog.New(slog.DiscardHandler)
+		}
+		log.Warn("default jobs for API servers and kubelets left out, give them a token file in jobs of your own", "err", err)
 		jobs = slices.DeleteFunc(jobs, needsCredentials)
+		if d.Cluster.Context != "" { // Discovery by itself knows the current one.
+			for _, j := range jobs {
+				j.ServiceDiscoveryConfigs = withoutKubernetes(j.ServiceDiscoveryConfigs)
+			}
+		}
 	case err != nil:
 		return nil, fmt.Errorf("default jobs: %w", err)
 	}
 	for _, j := range jobs {
-		access.fit(j, d.Cluster.Kubeconfig)
+		access.fit(j, *d.Cluster)
 	}
 	return jobs, nil
 }
@@ -183,10 +195,17 @@ func needsCredentials(j *promconfig.ScrapeConfig) bool {
 }
 
 // fit changes a default job from a pod's credentials to those of a kubeconfig.
-func (a *access) fit(j *promconfig.ScrapeConfig, kubeconfig string) {
-	for _, c := range j.ServiceDiscoveryConfigs {
-		if k, ok := c.(*kubernetes.SDConfig); ok {
-			k.KubeConfig = kubeconfig
+func (a *access) fit(j *promconfig.ScrapeConfig, c Cluster) {
+	for _, sd := range j.ServiceDiscoveryConfigs {
+		k, ok := sd.(*kubernetes.SDConfig)
+		switch {
+		case !ok:
+		case c.Context == "":
+			k.KubeConfig = c.Kubeconfig
+		default: // Discovery reads the current context only, so it gets the settings of the other.
+			k.APIServer = commonconfig.URL{URL: &url.URL{Scheme: a.scheme, Host: a.host, Path: a.prefix}}
+			k.HTTPClientConfig.TLSConfig = a.tls
+			k.HTTPClientConfig.Authorization, k.HTTPClientConfig.BasicAuth = a.authorization, a.basic
 		}
 	}
 	if !needsCredentials(j) {

@@ -290,6 +290,20 @@ func TestCredentialsFromAProgram(t *testing.T) {
 	}
 }
 
+func TestAnotherContextReachesDiscoveryToo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	text := "current-context: x\ncontexts: [{name: y, context: {cluster: c, user: u}}]\n" +
+		"clusters: [{name: c, cluster: {server: \"https://a\"}}]\nusers: [{name: u, user: {token: t}}]"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := scrape.Defaults{Cluster: &scrape.Cluster{Kubeconfig: path, Context: "y"}}
+	sd := complete(t, "", d)["kubernetes-pods"].ServiceDiscoveryConfigs[0].(*kubernetes.SDConfig)
+	if sd.KubeConfig != "" || sd.APIServer.String() != "https://a:443" || sd.HTTPClientConfig.Authorization.Credentials != "t" {
+		t.Errorf("got %+v, want the server and token of y", sd)
+	}
+}
+
 func TestUnusableKubeconfigIsAnError(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{

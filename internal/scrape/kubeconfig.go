@@ -16,7 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// access is how a kubeconfig's current context reaches its API server, for scraping. Discovery reads the file by
+// access is how a kubeconfig's context reaches its API server, for scraping. Discovery reads the file by
 // itself; a scrape job takes only these settings.
 type access struct {
 	scheme, host, prefix string
@@ -66,7 +66,7 @@ type kubeUser struct {
 	Provider  yaml.Node `yaml:"auth-provider"`
 }
 
-func readKubeconfig(path string) (*access, error) {
+func readKubeconfig(path, context string) (*access, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read kubeconfig: %w", err)
@@ -74,6 +74,9 @@ func readKubeconfig(path string) (*access, error) {
 	var k kubeconfig
 	if err := yaml.Unmarshal(data, &k); err != nil {
 		return nil, fmt.Errorf("parse kubeconfig %s: %w", path, err)
+	}
+	if context != "" {
+		k.CurrentContext = context
 	}
 	cluster, user, err := k.current()
 	if err != nil {
@@ -108,7 +111,7 @@ func (k *kubeconfig) current() (cluster kubeCluster, user kubeUser, err error) {
 		}
 		return cluster, user, nil
 	}
-	return cluster, user, fmt.Errorf("current-context %q is not one of its contexts", k.CurrentContext)
+	return cluster, user, fmt.Errorf("%q is not one of its contexts", k.CurrentContext)
 }
 
 // errProgram is the one way of access that scraping cannot use, though clients of the API server can.
