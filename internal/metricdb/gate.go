@@ -64,7 +64,6 @@ func (i *intake) pass() pass {
 		w:       i.w,
 		space:   i.db.space,
 		maxTime: time.Now().Add(i.db.opts.FutureLimit).UnixMilli(),
-		full:    i.db.space.full.Load(),
 	}
 	if cluster := *i.db.gate.cluster.Load(); cluster != "" {
 		p.cluster = cluster
@@ -98,7 +97,6 @@ type pass struct {
 	w       *writer
 	space   *space
 	maxTime int64
-	full    bool
 	taken   int
 
 	cluster string
@@ -111,7 +109,7 @@ func (p *pass) check(t int64) error {
 		p.w.refused(ErrFuture, 1)
 		return ErrFuture
 	}
-	if p.full {
+	if p.space.full.Load() {
 		p.w.refused(ErrDiskFull, 1)
 		return ErrDiskFull
 	}

@@ -57,6 +57,11 @@ func (k *KeepStore) Append(ref uint64, l labels.Labels, t int64, v float64) (uin
 		k.batch = k.intake.appender(context.Background())
 	}
 	got, err := k.batch.Append(storage.SeriesRef(ref), l, t, v)
+	if err != nil && k.batch.taken == 0 {
+		// An empty batch may never be cut, and an appender is for a moment: it knows its time.
+		err = errors.Join(err, k.batch.Rollback())
+		k.batch = nil
+	}
 	return uint64(got), refusal(err)
 }
 

@@ -60,7 +60,7 @@ type Options struct {
 	// MaxExemplars is the size of the exemplar ring; 20,000 by default.
 	MaxExemplars int64
 	// MinFree is the reserve of free disk space in bytes below which appends are refused; 256 MiB by
-	// default. It has to hold one round of the engine's own chunk files.
+	// default. 512 bytes for each live series come on top, for the chunks that the head has to write.
 	MinFree int64
 	// WALSegmentSize in bytes; 64 MiB by default.
 	WALSegmentSize int
@@ -136,6 +136,8 @@ func Open(o Options) (*DB, error) {
 		return nil, fmt.Errorf("open metrics store in %s: %w", o.Dir, err)
 	}
 	d.metrics.observe(o.Registry, d)
+	series := d.tsdb.Head().NumSeries
+	d.space.series.Store(&series)
 	d.startHead()
 	if d.past, err = openPast(d); err != nil {
 		return nil, errors.Join(err, d.tsdb.Close())
@@ -193,9 +195,20 @@ func (d *DB) Run(ctx context.Context) error {
 // then queries end, then the store is closed. Only the first call acts. After it appends fail.
 func (d *DB) Close() error {
 	d.closeOnce.Do(func() {
-		d.closeErr = errors.Join(d.past.close(), d.remote.Close(), d.engine.Close(), d.tsdb.Close())
+		d.closeErr = errors.Join(d.past.close(), d.remote.Close(), d.engine.Close(), d.closeEngine())
 	})
 	return d.closeErr
+}
+
+// closeEngine turns the panic with which the engine answers a full disk, here when it writes its last
+// chunks, into an error. The samples in them are in the WAL.
+func (d *DB) closeEngine() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("close metrics store: %v", p)
+		}
+	}()
+	return d.tsdb.Close()
 }
 
 // Queryable reads the local store and the configured remote-read endpoints as one.

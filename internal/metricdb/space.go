@@ -18,8 +18,12 @@ import (
 // chunk that can't be written panics. So appends end while there is still a reserve.
 type space struct {
 	dir     string
-	reserve int64
+	least   int64
 	metrics *metrics
+	// series is how many series the head has; nil until it is open.
+	series atomic.Pointer[func() uint64]
+	// reserve is what is to stay free: the least, and room for the head's unwritten chunks.
+	reserve atomic.Int64
 	// full is read by every appender.
 	full atomic.Bool
 	free atomic.Int64
@@ -29,17 +33,21 @@ type space struct {
 // about 10 MB meanwhile, far below the reserve.
 const spaceInterval = time.Second
 
-func newSpace(dir string, reserve int64, m *metrics) (*space, error) {
+// chunkRoom is what the head may have to write for each series, also when it is closed: a chunk of 120
+// samples takes 100 to 300 bytes, with the wildest values a thousand.
+const chunkRoom = 512
+
+func newSpace(dir string, least int64, m *metrics) (*space, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("metrics store: %w", err)
 	}
-	s := &space{dir: dir, reserve: reserve, metrics: m}
+	s := &space{dir: dir, least: least, metrics: m}
 	_, err := s.look()
 	return s, err
 }
 
 // look reads the free space and says whether full changed. It is full below the reserve and free
-// again a quarter above it, so that it doesn't flap.
+// again some way above it, so that it doesn't flap.
 func (s *space) look() (changed bool, err error) {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(s.dir, &st); err != nil {
@@ -48,7 +56,12 @@ func (s *space) look() (changed bool, err error) {
 	free := int64(st.Bavail) * int64(st.Bsize) //nolint:unconvert // the types of the fields differ between platforms
 	s.free.Store(free)
 	was := s.full.Load()
-	full := free < s.reserve || was && free < s.reserve+s.reserve/4
+	reserve := s.least
+	if series := s.series.Load(); series != nil {
+		reserve += int64((*series)()) * chunkRoom
+	}
+	s.reserve.Store(reserve)
+	full := free < reserve || was && free < reserve+min(reserve/4, 32<<20)
 	s.full.Store(full)
 	s.metrics.diskFree.Set(float64(free))
 	s.metrics.diskFull.Set(0)
@@ -63,7 +76,7 @@ func (s *space) room(need int64) error {
 	if _, err := s.look(); err != nil {
 		return err
 	}
-	if free := s.free.Load(); free-need < s.reserve/2 {
+	if free := s.free.Load(); free-need < s.reserve.Load()/2 {
 		return fmt.Errorf("%w: %d MiB free, %d MiB to be written", ErrDiskFull, free>>20, need>>20)
 	}
 	return nil
@@ -83,7 +96,7 @@ func (s *space) run(ctx context.Context, log *slog.Logger) error {
 		case err != nil:
 			log.Warn("free disk space is unknown", "err", err)
 		case changed && s.full.Load():
-			log.Error("disk is full, samples are refused", "free_bytes", s.free.Load(), "reserve_bytes", s.reserve)
+			log.Error("disk is full, samples are refused", "free_bytes", s.free.Load(), "reserve_bytes", s.reserve.Load())
 		case changed:
 			log.Info("disk has space again, samples are taken", "free_bytes", s.free.Load())
 		}

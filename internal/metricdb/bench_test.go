@@ -1,0 +1,147 @@
+// Copyright The Periplus Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package metricdb_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+
+	"github.com/periplus-io/periplus/internal/keep"
+	"github.com/periplus-io/periplus/internal/metricdb"
+	"github.com/periplus-io/periplus/internal/wire"
+)
+
+func benchLabels(n int) []labels.Labels {
+	out := make([]labels.Labels, n)
+	for i := range out {
+		out[i] = labels.FromStrings("__name__", "learning_job_stage_condition", "namespace", "edge-site-"+strconv.Itoa(i/3000),
+			"job_kind", "LifelongLearningJob", "job_name", "job-"+strconv.Itoa(i/30), "stage", "Train", "condition", "c"+strconv.Itoa(i%30))
+	}
+	return out
+}
+
+// BenchmarkAppend appends batches of 10,000 samples of as many series: through the gate, through the
+// gate with a cluster label, and straight into an engine with the same options but no gate.
+func BenchmarkAppend(b *testing.B) {
+	series := benchLabels(10_000)
+	run := func(b *testing.B, app storage.Appendable, cached bool) {
+		refs := make([]storage.SeriesRef, len(series))
+		start := time.Now().Add(-time.Hour).UnixMilli()
+		b.ReportAllocs()
+		b.ResetTimer()
+		for n := 0; n < b.N; n++ {
+			a := app.Appender(b.Context())
+			for i, l := range series {
+				ref, err := a.Append(refs[i], l, start+int64(n), float64(n))
+				if err != nil {
+					b.Fatal(err)
+				}
+				if cached {
+					refs[i] = ref
+				}
+			}
+			if err := a.Commit(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(b.N*len(series))/b.Elapsed().Seconds(), "samples/s")
+	}
+	for _, cached := range []bool{true, false} {
+		name := fmt.Sprintf("refs=%t", cached)
+		b.Run("engine/"+name, func(b *testing.B) {
+			o := tsdb.DefaultOptions()
+			o.OutOfOrderTimeWindow, o.IsolationDisabled = 8*24*3600*1000, true
+			raw, err := tsdb.Open(b.TempDir(), slog.New(slog.DiscardHandler), nil, o, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer func() { _ = raw.Close() }()
+			run(b, raw, cached)
+		})
+		b.Run("gate/"+name, func(b *testing.B) { run(b, open(b, b.TempDir()).Appendable("bench"), cached) })
+		b.Run("cluster/"+name, func(b *testing.B) {
+			s := metricdb.DefaultSettings()
+			s.Cluster = "north"
+			run(b, open(b, b.TempDir(), func(o *metricdb.Options) { o.Settings = s }).Appendable("bench"), cached)
+		})
+	}
+}
+
+// BenchmarkLiveSeries keeps 300,000 series of 10,000 owners and reports what the process holds: the
+// heap and the resident set after the first set and a repeat of all.
+func BenchmarkLiveSeries(b *testing.B) {
+	const owners, per = 10_000, 30
+	for b.Loop() {
+		before := rss(b)
+		d := open(b, b.TempDir())
+		k, err := keep.New(keep.Options{Store: d.KeepStore(), Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Repeat: 15 * time.Second})
+		if err != nil {
+			b.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(b.Context())
+		done := make(chan error, 1)
+		go func() { done <- k.Run(ctx) }()
+		idle := rss(b)
+		start := time.Now()
+		for o := range owners {
+			set := make([]wire.Sample, 0, per)
+			for _, l := range ownerLabels(o, per) {
+				set = append(set, wire.Sample{Labels: l, Time: start.UnixMilli(), Value: 1})
+			}
+			k.Set(strconv.Itoa(o), start, nil, set)
+		}
+		eventually(b, "all series", func() bool {
+			return d.value(b, "count(learning_job_stage_condition)", time.Now()) == strconv.Itoa(owners*per)
+		})
+		b.ReportMetric(time.Since(start).Seconds(), "s-to-queryable")
+		eventually(b, "repeats", func() bool { return time.Since(start) > 9*time.Second })
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		b.ReportMetric(float64(before)/(1<<20), "MiB-before")
+		b.ReportMetric(float64(idle)/(1<<20), "MiB-idle")
+		b.ReportMetric(float64(rss(b))/(1<<20), "MiB-rss")
+		b.ReportMetric(float64(m.HeapAlloc)/(owners*per), "heap-B/series")
+		cancel()
+		if err := <-done; err != nil {
+			b.Fatal(err)
+		}
+		d.stop()
+	}
+}
+
+func ownerLabels(o, per int) []labels.Labels {
+	out := make([]labels.Labels, per)
+	for i := range out {
+		out[i] = labels.FromStrings("__name__", "learning_job_stage_condition", "namespace", "edge-site-"+strconv.Itoa(o/100),
+			"job_kind", "LifelongLearningJob", "job_name", "job-"+strconv.Itoa(o), "stage", "Train", "condition", "c"+strconv.Itoa(i))
+	}
+	return out
+}
+
+// rss is the resident set of this process in bytes.
+func rss(b *testing.B) int64 {
+	b.Helper()
+	raw, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		b.Fatal(err)
+	}
+	pages, err := strconv.ParseInt(strings.Fields(string(raw))[1], 10, 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return pages * int64(os.Getpagesize())
+}
