@@ -21,6 +21,10 @@ const (
 	discoverWatched = 5 * time.Minute
 	// discoverAlone is the time between discoveries when they may not be watched.
 	discoverAlone = 30 * time.Second
+	// absences is how often in a row a kind must be missing, absentRetry apart, to be let go: a server
+	// that is starting may not know all its kinds yet.
+	absences    = 2
+	absentRetry = time.Second
 )
 
 // cluster is the API server as a source: it resolves the wanted kinds and runs a [listWatch] for
@@ -31,6 +35,8 @@ type cluster struct {
 	// feeds live on over reloads, so that they can resume. Only the goroutine in run uses the map.
 	feeds   map[feedKey]*listWatch
 	running map[feedKey]func() // stops the feed and waits for it
+	// absent counts how often in a row discovery did not find the kind of a feed.
+	absent map[feedKey]int
 	// changed says that definitions may have changed.
 	changed chan struct{}
 }
@@ -43,7 +49,7 @@ type feedKey struct {
 func newCluster(w *Watcher) *cluster {
 	return &cluster{
 		w: w, source: &sourceState{name: "kubernetes"},
-		feeds: map[feedKey]*listWatch{}, running: map[feedKey]func(){}, changed: make(chan struct{}, 1),
+		feeds: map[feedKey]*listWatch{}, running: map[feedKey]func(){}, absent: map[feedKey]int{}, changed: make(chan struct{}, 1),
 	}
 }
 
@@ -113,6 +119,8 @@ func (c *cluster) follow(ctx context.Context, p plan, client *client, definition
 		switch {
 		case len(res.failed) > 0:
 			wait = retry.delay()
+		case len(c.absent) > 0:
+			wait = absentRetry
 		case len(soon) > 0:
 			wait, soon = soon[0], soon[1:]
 		case !definitions.works():
@@ -148,7 +156,14 @@ func (c *cluster) adopt(ctx context.Context, p plan, client *client, res resolut
 			want[feedKey{s.kind, namespace}] = true
 		}
 	}
-	c.prune(ctx, func(k feedKey) bool { return want[k] || res.failed[k.kind.Group] != nil })
+	c.prune(ctx, func(k feedKey) bool {
+		if want[k] || res.failed[k.kind.Group] != nil {
+			delete(c.absent, k)
+			return true
+		}
+		c.absent[k]++
+		return c.absent[k] < absences
+	})
 	for k := range want {
 		if c.running[k] == nil {
 			c.start(ctx, k, p, client)
@@ -197,6 +212,7 @@ func (c *cluster) prune(ctx context.Context, keep func(feedKey) bool) {
 		}
 		if c.w.leave(ctx, l.table, l.feed) {
 			delete(c.feeds, k)
+			delete(c.absent, k)
 		}
 	}
 }
