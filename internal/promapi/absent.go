@@ -30,7 +30,7 @@ type (
 func (noTargets) ScrapePools() []string                       { return []string{} }
 func (noTargets) TargetsActive() map[string][]*scrape.Target  { return nil }
 func (noTargets) TargetsDropped() map[string][]*scrape.Target { return nil }
-func (noTargets) TargetsDroppedCounts() map[string]int        { return nil }
+func (noTargets) TargetsDroppedCounts() map[string]int        { return map[string]int{} }
 
 func (noTargets) ScrapePoolConfig(pool string) (*config.ScrapeConfig, error) {
 	return nil, fmt.Errorf("scrape pool %q not found", pool)

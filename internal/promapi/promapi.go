@@ -139,6 +139,9 @@ func fillDefaults(o *Options) {
 	if o.Parser == nil {
 		o.Parser = parser.NewParser(parser.Options{})
 	}
+	if o.Flags == nil {
+		o.Flags = map[string]string{}
+	}
 	if o.Gatherer == nil {
 		o.Gatherer = prometheus.NewRegistry()
 	}
