@@ -94,8 +94,7 @@ func TestFaults(t *testing.T) {
 		t.Run(file, func(t *testing.T) {
 			o, _, _ := options(file)
 			_, err := config.Load(o)
-			var faults config.Faults
-			if !errors.As(err, &faults) {
+			if _, ok := errors.AsType[config.Faults](err); !ok {
 				t.Fatalf("got %v, want faults", err)
 			}
 			got := err.Error() + "\n"

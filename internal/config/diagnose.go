@@ -8,16 +8,19 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	yamlv2 "go.yaml.in/yaml/v2"
 	"go.yaml.in/yaml/v3"
 )
 
 const (
-	maxFaults = 50   // told in one load
-	maxProbes = 3000 // decodings spent on finding their lines
+	maxFaults = 50               // told of one file
+	maxProbes = 3000             // decodings spent on finding their lines
+	maxSearch = 10 * time.Second // time spent on it; a fault in a thousand jobs takes two seconds
 )
 
 var (
@@ -43,7 +46,11 @@ type diagnosis struct {
 
 func (d *diagnosis) run() {
 	d.skip = map[*yaml.Node]bool{}
+	start := time.Now()
 	for range maxFaults {
+		if time.Since(start) > maxSearch {
+			break
+		}
 		err := d.try(nil)
 		if err == nil {
 			return
@@ -68,6 +75,7 @@ func (d *diagnosis) run() {
 		}
 		d.skip[culprit] = true
 	}
+	d.report.add(d.file, 0, "there may be more faults; these were enough to look for")
 }
 
 // try decodes the tree without what was found and without more.
@@ -295,12 +303,10 @@ func reword(message string) string {
 
 // typeErrors gives the messages of the errors that know their line. Prometheus decodes with the older package.
 func typeErrors(err error) []string {
-	var v3 *yaml.TypeError
-	if errors.As(err, &v3) {
+	if v3, ok := errors.AsType[*yaml.TypeError](err); ok {
 		return v3.Errors
 	}
-	var v2 *yamlv2.TypeError
-	if errors.As(err, &v2) {
+	if v2, ok := errors.AsType[*yamlv2.TypeError](err); ok {
 		return v2.Errors
 	}
 	return nil
@@ -314,13 +320,13 @@ func walk(n *yaml.Node, path []string, visit func(path []string, key, value *yam
 	switch n.Kind {
 	case yaml.MappingNode:
 		for _, p := range pairs(n) {
-			sub := append(path[:len(path):len(path)], p.key.Value)
+			sub := append(slices.Clip(path), p.key.Value)
 			visit(sub, p.key, p.value)
 			walk(p.value, sub, visit)
 		}
 	case yaml.SequenceNode:
 		for i, c := range n.Content {
-			sub := append(path[:len(path):len(path)], fmt.Sprint(i))
+			sub := append(slices.Clip(path), fmt.Sprint(i))
 			visit(sub, nil, c)
 			walk(c, sub, visit)
 		}

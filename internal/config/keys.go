@@ -4,6 +4,7 @@
 package config
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -33,9 +34,7 @@ func fields(t reflect.Type) map[string]reflect.Type {
 		name, options, _ := strings.Cut(f.Tag.Get("yaml"), ",")
 		switch {
 		case strings.Contains(options, "inline"):
-			for k, ft := range fields(f.Type) {
-				out[k] = ft
-			}
+			maps.Copy(out, fields(f.Type))
 		case name == "-" || !f.IsExported():
 		case name != "":
 			out[name] = f.Type

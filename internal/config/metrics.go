@@ -57,8 +57,7 @@ func (m *Metrics) Loaded(err error, at time.Time) {
 	m.loads.WithLabelValues("refused").Inc()
 	m.successful.Set(0)
 	n := 1
-	var faults Faults
-	if errors.As(err, &faults) {
+	if faults, ok := errors.AsType[Faults](err); ok {
 		n = len(faults)
 	}
 	m.faults.Set(float64(n))

@@ -213,8 +213,7 @@ func (l *loader) secretFiles(file, dir string, root *yaml.Node) {
 
 // cause gives an error of the file system without the operation and the path, which the fault names itself.
 func cause(err error) error {
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
+	if pathError, ok := errors.AsType[*fs.PathError](err); ok {
 		return pathError.Err
 	}
 	return err

@@ -165,7 +165,8 @@ func TestRelabelling(t *testing.T) {
 		{"peers", "another port of a peer", pod(with(peer, meta+"pod_container_port_name", "gossip")...), ""},
 		{"peers", "not a peer", pod(meta+"pod_container_port_name", "metrics"), ""},
 		{
-			"peers", "from a file", map[string]string{"__address__": "127.0.0.1:9", "group": "g"},
+			"peers", "from a file",
+			map[string]string{"__address__": "127.0.0.1:9", "group": "g"},
 			`http://127.0.0.1:9/metrics {group="g", instance="127.0.0.1:9", job="peers"}`,
 		},
 		{
@@ -178,15 +179,18 @@ func TestRelabelling(t *testing.T) {
 		},
 		{"ipfs", "another port", pod(with(ipfs, meta+"pod_container_port_name", "swarm")...), ""},
 		{
-			"ipfs", "from a file", map[string]string{"__address__": "127.0.0.1:5001"},
+			"ipfs", "from a file",
+			map[string]string{"__address__": "127.0.0.1:5001"},
 			`http://127.0.0.1:5001/debug/metrics/prometheus {instance="127.0.0.1:5001", job="ipfs"}`,
 		},
 		{
-			"kubernetes-cadvisor", "a node", map[string]string{"__address__": "10.0.0.7:10250", meta + "node_name": "edge-1", "instance": "edge-1"},
+			"kubernetes-cadvisor", "a node",
+			map[string]string{"__address__": "10.0.0.7:10250", meta + "node_name": "edge-1", "instance": "edge-1"},
 			`https://10.0.0.7:10250/metrics/cadvisor {instance="edge-1", job="kubernetes-cadvisor", node="edge-1"}`,
 		},
 		{
-			"kubernetes-services", "a service", map[string]string{
+			"kubernetes-services", "a service",
+			map[string]string{
 				"__address__": "10.0.0.9:80", meta + "service_annotation_prometheus_io_scrape": "true", meta + "service_name": "s",
 				meta + "service_annotation_prometheus_io_port": "81", meta + "namespace": "ns",
 			},

@@ -6,6 +6,7 @@ package scrape
 import (
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"sync"
 	"time"
@@ -169,9 +170,7 @@ func (a *appender) Commit() error {
 	for _, ref := range a.ended {
 		delete(account.series, ref)
 	}
-	for ref, ls := range a.began {
-		account.series[ref] = ls
-	}
+	maps.Copy(account.series, a.began)
 	return nil
 }
 
