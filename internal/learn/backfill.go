@@ -1,0 +1,315 @@
+// Copyright The Periplus Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package learn
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/periplus-io/periplus/internal/learn/history"
+	"github.com/periplus-io/periplus/internal/wire"
+)
+
+const (
+	repeat    = int64(4 * time.Minute / time.Millisecond)
+	batchSize = 500_000 // samples given to the sink at once
+	gather    = 300 * time.Millisecond
+	gatherMax = 3 * time.Second
+	retryMax  = time.Minute
+)
+
+// past is one object whose past is to be written: what happened after from and before until, in ms.
+type past struct {
+	uid         string
+	from, until int64
+	seq         uint32 // conditions with a smaller one were known then
+	end         bool   // write only the end of its series, at until
+}
+
+// backfillQueue holds what waits.
+type backfillQueue struct {
+	mu     sync.Mutex
+	items  []past
+	active int
+	since  time.Time
+	wake   chan struct{}
+}
+
+func (q *backfillQueue) init() { q.wake = make(chan struct{}, 1) }
+
+func (q *backfillQueue) push(p past) {
+	q.mu.Lock()
+	if len(q.items)+q.active == 0 {
+		q.since = time.Now()
+	}
+	q.items = append(q.items, p)
+	q.mu.Unlock()
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take moves everything that waits into the hands of the caller.
+func (q *backfillQueue) take() []past {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	all := q.items
+	q.items, q.active = nil, len(all)
+	return all
+}
+
+func (q *backfillQueue) done(n int) {
+	q.mu.Lock()
+	q.active -= n
+	q.mu.Unlock()
+}
+
+// state gives how many objects wait and how long the oldest has.
+func (q *backfillQueue) state(now time.Time) (int, time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := len(q.items) + q.active
+	if n == 0 {
+		return 0, 0
+	}
+	return n, now.Sub(q.since)
+}
+
+// enqueue asks for the past of a job up to its first sight in this start.
+func (l *Learn) enqueue(j *job, at time.Time, news bool) {
+	from := j.rec.Mark
+	if from > 0 && j.rec.Run+1 == l.run {
+		from = max(from, l.alive)
+	}
+	until := at.UnixMilli()
+	if from > 0 && until-from < repeat && !news {
+		j.rec.Mark, j.rec.Run = until, l.run
+		return // look-back bridges so short a gap
+	}
+	j.backfilling = true
+	l.queue.push(past{uid: j.rec.UID, from: from, until: until, seq: j.list.Next()})
+}
+
+// runBackfill writes the past of whatever is queued, in large batches, until ctx ends. What was not written is
+// queued again by the next start, and gives the same samples then.
+func (l *Learn) runBackfill(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.queue.wake:
+		}
+		l.gather(ctx)
+		all := l.queue.take()
+		for len(all) > 0 && ctx.Err() == nil {
+			n, samples := l.collect(all)
+			if !l.write(ctx, samples) {
+				return
+			}
+			l.written(all[:n])
+			l.queue.done(n)
+			all = all[n:]
+		}
+	}
+}
+
+// gather waits until no more objects come, but not for ever: block writers work best on all at once.
+func (l *Learn) gather(ctx context.Context) {
+	limit := time.NewTimer(gatherMax)
+	defer limit.Stop()
+	for {
+		quiet := time.NewTimer(gather)
+		select {
+		case <-ctx.Done():
+		case <-limit.C:
+		case <-quiet.C:
+		case <-l.queue.wake:
+			quiet.Stop()
+			continue
+		}
+		quiet.Stop()
+		return
+	}
+}
+
+// collect makes the samples of as many objects as fill a batch.
+func (l *Learn) collect(all []past) (n int, samples []wire.Sample) {
+	for n < len(all) && len(samples) < batchSize {
+		samples = append(samples, l.pastOf(all[n])...)
+		n++
+	}
+	return n, samples
+}
+
+// write gives samples to the sink until it takes them; false when ctx ended before.
+func (l *Learn) write(ctx context.Context, samples []wire.Sample) bool {
+	if len(samples) == 0 {
+		return ctx.Err() == nil
+	}
+	for wait := time.Second; ; wait = min(2*wait, retryMax) {
+		err := l.o.Sink.History(ctx, samples)
+		if err == nil {
+			l.m.out.WithLabelValues("history").Add(float64(len(samples)))
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		l.m.backfill.Inc()
+		l.log.Warn("history could not be written and is tried again", "samples", len(samples), "wait", wait, "err", err)
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(wait):
+		}
+	}
+}
+
+// written marks the past of objects as written.
+func (l *Learn) written(done []past) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range done {
+		j := l.jobs[p.uid]
+		if j == nil || p.end {
+			continue
+		}
+		j.backfilling = false
+		j.rec.Mark, j.rec.Run = max(j.rec.Mark, p.until), l.run
+		l.store.PutObject(&j.rec)
+	}
+}
+
+// pastOf makes the samples of one object's past.
+func (l *Learn) pastOf(p past) []wire.Sample {
+	text, all, err := l.store.Read(p.uid)
+	if err != nil {
+		l.log.Error("read learning history", "object", p.uid, "err", err)
+		return nil
+	}
+	all = slices.DeleteFunc(all, func(c history.Condition) bool { return c.Seq >= p.seq && !p.end })
+	l.mu.Lock()
+	j := l.jobs[p.uid]
+	if j == nil {
+		l.mu.Unlock()
+		return nil
+	}
+	j.list.Sort(all)
+	m, rec, common, limit := j.m, j.rec, j.labels(), l.o.Config.SeriesLimit
+	l.mu.Unlock()
+
+	s := newSeries(limit, map[string]int{}, common...)
+	fold := history.New(rec.Floor)
+	if !p.end {
+		history.Begin(max(rec.Created, rec.Floor+1), s.step)
+	}
+	for i := range all {
+		step := history.Record(s.step)
+		if p.end {
+			step = ignore
+		}
+		fold.Step(&all[i], m, history.Lost{}, step)
+	}
+	if p.end {
+		var f facts
+		_ = json.Unmarshal(text, &f) // without them the other series still end
+		f.emit(p.until, m, rec.UID, rec.Created, s.now)
+		fold.Emit(p.until, m.Deploy, s.now)
+		_, current := s.samples()
+		for i := range current {
+			current[i].Value = stale()
+		}
+		return current
+	}
+	return s.past(max(p.from, p.until-l.o.Retention.Milliseconds()), p.until)
+}
+
+// class says how a series is repeated in the past: those at 1 first, then those that charts draw.
+type class int
+
+const (
+	plain class = iota
+	drawn
+	state
+)
+
+func classOf(name string) class {
+	switch name {
+	case "learning_job_status", "learning_job_stage_condition", "learning_job_stage", "learning_deploy_status":
+		return state
+	case "learning_job_round", "learning_eval_score", "learning_job_stage_duration_seconds":
+		return drawn
+	}
+	if strings.HasSuffix(name, "_model_info") {
+		return state
+	}
+	return plain
+}
+
+// past gives what was recorded after from and before until, with repeats as far as they fit.
+func (s *series) past(from, until int64) []wire.Sample {
+	transitions, states, others := 0, 0, 0
+	s.walk(from, until, func(_ *track, _ point, repeated class) {
+		switch repeated {
+		case plain:
+			transitions++
+		case state:
+			states++
+		default:
+			others++
+		}
+	})
+	least := plain // the least class that is repeated; plain stands for the transitions themselves
+	switch {
+	case transitions+states+others <= maxSamples:
+		least = drawn
+	case transitions+states <= maxSamples:
+		least = state
+	default:
+		least = state + 1
+	}
+	var out []wire.Sample
+	s.walk(from, until, func(tr *track, p point, repeated class) {
+		if repeated == plain || repeated >= least {
+			out = append(out, wire.Sample{Labels: tr.labels, Time: p.t, Value: p.v})
+		}
+	})
+	return out
+}
+
+// walk calls f for every value after from and before until, series by series; repeated is plain for a value that
+// was recorded and the class of the series for one that is repeated.
+func (s *series) walk(from, until int64, f func(tr *track, p point, repeated class)) {
+	for i := range s.tracks {
+		tr := &s.tracks[i]
+		kind := classOf(tr.name)
+		for k, p := range tr.points {
+			next := until
+			if k+1 < len(tr.points) {
+				next = min(until, tr.points[k+1].t)
+			}
+			if p.t > from && p.t < until {
+				f(tr, p, plain)
+			}
+			if kind == plain || same(p.v, stale()) || (kind == state && p.v != 1) {
+				continue
+			}
+			t := p.t + repeat
+			if p.t <= from { // what held at the beginning
+				t = from + 1
+			}
+			for ; t < next; t += repeat {
+				f(tr, point{t, p.v}, kind)
+			}
+		}
+	}
+}
+
+// end asks for the end of the series of an object that was not seen in this start, at a time in ms.
+func (q *backfillQueue) end(j *job, at int64) { q.push(past{uid: j.rec.UID, until: at, end: true}) }
