@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -49,6 +50,15 @@ func Default() Config {
 	}
 }
 
+// SetDirectory makes the paths of files relative to dir, the folder of the configuration.
+func (c *Config) SetDirectory(dir string) {
+	for i, f := range c.Files {
+		if f.Path != "" && !filepath.IsAbs(f.Path) {
+			c.Files[i].Path = filepath.Join(dir, f.Path)
+		}
+	}
+}
+
 // Validate says what is wrong with the section, files not read.
 func (c Config) Validate() error {
 	var errs []error
@@ -59,13 +69,13 @@ func (c Config) Validate() error {
 	}
 	for i, f := range c.Files {
 		if f.Path == "" {
-			errs = append(errs, fmt.Errorf("files[%d]: no path", i))
+			errs = append(errs, fmt.Errorf("files[%d].path: empty", i))
 		}
 		if f.Naming != "" && f.Naming != spec.Legacy && f.Naming != spec.Current {
-			errs = append(errs, fmt.Errorf("files[%d]: naming is %q, want legacy or current", i, f.Naming))
+			errs = append(errs, fmt.Errorf("files[%d].naming: it is %q, want legacy or current", i, f.Naming))
 		}
 		if f.SeriesLimit < 0 {
-			errs = append(errs, fmt.Errorf("files[%d]: series_limit is negative", i))
+			errs = append(errs, fmt.Errorf("files[%d].series_limit: negative", i))
 		}
 	}
 	for _, n := range []struct {

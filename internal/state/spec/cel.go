@@ -59,8 +59,8 @@ type program struct {
 
 func compileCEL(env *cel.Env, source string) (*program, error) {
 	ast, issues := env.Compile(source)
-	if err := issues.Err(); err != nil {
-		return nil, fmt.Errorf("cel: %w", err)
+	if issues.Err() != nil {
+		return nil, celFault(issues)
 	}
 	prog, err := env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(celCost))
 	if err != nil {
@@ -73,6 +73,14 @@ func compileCEL(env *cel.Env, source string) (*program, error) {
 		}
 	}
 	return p, nil
+}
+
+// celFault gives the first issue in one line; the others mostly follow from it.
+func celFault(issues *cel.Issues) error {
+	for _, e := range issues.Errors() {
+		return fmt.Errorf("cel: character %d: %w", e.Location.Column()+1, errors.New(e.Message))
+	}
+	return fmt.Errorf("cel: %w", issues.Err())
 }
 
 func (p *program) eval(object map[string]any, v any, key string) (any, error) {

@@ -204,6 +204,10 @@ func (p *parser) selector(n *yaml.Node) selector {
 }
 
 func (p *parser) metric(n *yaml.Node, r *Resource, above *shared) {
+	if n.Kind != yaml.MappingNode {
+		p.fail(n, "a metric must be a mapping")
+		return
+	}
 	m := &definition{naming: p.naming}
 	var s shared
 	var each *yaml.Node
