@@ -127,10 +127,10 @@ func (r *recorder) size() int {
 }
 
 // watching starts a watcher that is stopped with the test.
-func watching(t *testing.T, r *recorder, c watch.Config, wants ...watch.Want) *watch.Watcher {
+func watching(t *testing.T, handle func(context.Context, resource.Event), c watch.Config, wants ...watch.Want) *watch.Watcher {
 	t.Helper()
 	w, err := watch.New(watch.Options{
-		Handler: r.handle, Registry: prometheus.NewRegistry(),
+		Handler: handle, Registry: prometheus.NewRegistry(),
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	if err != nil {

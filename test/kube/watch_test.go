@@ -26,7 +26,7 @@ func inNamespace(t *testing.T, c watch.Config) (watch.Config, string) {
 func TestEveryStepOfALifelongJobIsSeenOnceAndInOrder(t *testing.T) {
 	c, ns := inNamespace(t, config(cluster.Kubeconfig))
 	r := newRecorder(t)
-	w := watching(t, r, c, sedna("LifelongLearningJob"))
+	w := watching(t, r.handle, c, sedna("LifelongLearningJob"))
 	eventually(t, 20*time.Second, "listed", func() bool { return slices.Equal(r.kind("LifelongLearningJob"), []resource.EventType{resource.Listed}) })
 
 	driver := cluster.Driver(ns)
@@ -52,7 +52,7 @@ func TestEveryStepOfALifelongJobIsSeenOnceAndInOrder(t *testing.T) {
 
 func TestKindComesAndGoesWithItsDefinition(t *testing.T) {
 	r := newRecorder(t)
-	w := watching(t, r, config(cluster.Kubeconfig), sedna("ReidJob"), sedna("Dataset"))
+	w := watching(t, r.handle, config(cluster.Kubeconfig), sedna("ReidJob"), sedna("Dataset"))
 	eventually(t, 20*time.Second, "dataset is watched", func() bool { return state(w, "Dataset") == watch.StateWatching })
 	if got := state(w, "ReidJob"); got != watch.StateMissing {
 		t.Fatalf("got state %q, want missing", got)
@@ -83,7 +83,7 @@ rules:
 	must(t, err)
 	r := newRecorder(t)
 	c, ns := inNamespace(t, config(kubeconfig))
-	w := watching(t, r, c, sedna("Dataset"), sedna("Model"))
+	w := watching(t, r.handle, c, sedna("Dataset"), sedna("Model"))
 	eventually(t, 20*time.Second, "states", func() bool {
 		return state(w, "Dataset") == watch.StateWatching && state(w, "Model") == watch.StateForbidden
 	})
@@ -102,7 +102,7 @@ func TestServerRestartLosesAndRepeatsNothing(t *testing.T) {
 		must(t, driver.Create(t.Context(), fmt.Sprintf("job-%02d", i)))
 	}
 	r := newRecorder(t) // fails the test if a version comes twice
-	w := watching(t, r, c, sedna("LifelongLearningJob"))
+	w := watching(t, r.handle, c, sedna("LifelongLearningJob"))
 	eventually(t, 20*time.Second, "all jobs", func() bool { return r.size() == 20 })
 
 	must(t, cluster.KillServer())
@@ -128,7 +128,7 @@ func TestReloadKeepsWhatStaysAndLetsGoOfWhatLeaves(t *testing.T) {
 	must(t, cluster.Apply(t.Context(), kube.Sedna("datasets"), fmt.Sprintf("{apiVersion: sedna.io/v1alpha1, kind: Dataset, metadata: {name: d, namespace: %s}}", ns)))
 	must(t, cluster.Driver(ns).Create(t.Context(), "j"))
 	r := newRecorder(t)
-	w := watching(t, r, c, sedna("Dataset"), sedna("LifelongLearningJob"))
+	w := watching(t, r.handle, c, sedna("Dataset"), sedna("LifelongLearningJob"))
 	eventually(t, 20*time.Second, "both", func() bool { return r.size() == 2 })
 
 	must(t, w.Apply(c, []watch.Want{sedna("LifelongLearningJob"), {Version: "v1", Kind: "Namespace"}}))
@@ -149,7 +149,7 @@ func TestUnreachableAndUnreadableAreToldAndRetried(t *testing.T) {
 	if err := c.Check(); err == nil {
 		t.Error("Check accepts a kubeconfig that is not there")
 	}
-	w := watching(t, r, c, sedna("Dataset"))
+	w := watching(t, r.handle, c, sedna("Dataset"))
 	eventually(t, 5*time.Second, "error in status", func() bool { return w.Status().Sources[0].Err != "" })
 	must(t, w.Apply(config(cluster.Kubeconfig), []watch.Want{sedna("Dataset")}))
 	eventually(t, 20*time.Second, "watching", func() bool { return w.Status().Ready() && state(w, "Dataset") == watch.StateWatching })
