@@ -9,8 +9,10 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -144,4 +146,70 @@ func rss(b *testing.B) int64 {
 		b.Fatal(err)
 	}
 	return pages * int64(os.Getpagesize())
+}
+
+// BenchmarkUpdate is a status update of one of 10,000 objects with 30 series, 3 of them changed, until
+// it is in the store; it reports the whole process' CPU time for 1,000 of them.
+func BenchmarkUpdate(b *testing.B) {
+	const owners, per = 10_000, 30
+	d := open(b, b.TempDir())
+	k, _ := keeper(b, d, time.Minute)
+	sets := make([][]wire.Sample, owners)
+	start := time.Now()
+	for o := range sets {
+		for _, l := range ownerLabels(o, per) {
+			sets[o] = append(sets[o], wire.Sample{Labels: l, Time: start.UnixMilli()})
+		}
+		k.Set(strconv.Itoa(o), start, nil, sets[o])
+	}
+	eventually(b, "all series", func() bool {
+		return d.value(b, "count(learning_job_stage_condition)", time.Now()) == strconv.Itoa(owners*per)
+	})
+	cpu := cpuTime(b)
+	b.ResetTimer()
+	for n := 0; n < b.N; n++ {
+		o := n * 7919 % owners
+		now := time.Now()
+		for i := range 3 {
+			s := &sets[o][(n+i)%per]
+			s.Time, s.Value = now.UnixMilli(), s.Value+1
+		}
+		k.Set(strconv.Itoa(o), now, nil, sets[o])
+	}
+	b.ReportMetric((cpuTime(b)-cpu).Seconds()/float64(b.N)*1000, "cpu-s/1000-updates")
+}
+
+// BenchmarkVisible is the time from a Set until PromQL answers with it, on 300,000 live series.
+func BenchmarkVisible(b *testing.B) {
+	d := open(b, b.TempDir())
+	k, _ := keeper(b, d, time.Minute)
+	for o := range 10_000 {
+		var set []wire.Sample
+		for _, l := range ownerLabels(o, 30) {
+			set = append(set, wire.Sample{Labels: l, Time: time.Now().UnixMilli()})
+		}
+		k.Set(strconv.Itoa(o), time.Now(), nil, set)
+	}
+	var took []time.Duration
+	for n := 0; n < b.N; n++ {
+		at := time.Now()
+		k.Set("one", at, nil, []wire.Sample{{Labels: named("visible"), Time: at.UnixMilli(), Value: float64(n)}})
+		want := strconv.Itoa(n)
+		for d.value(b, "visible", time.Now().Add(time.Second)) != want {
+			runtime.Gosched()
+		}
+		took = append(took, time.Since(at))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)*99/100].Milliseconds()), "p99-ms")
+}
+
+// cpuTime is what this process has used so far.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

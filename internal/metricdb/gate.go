@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -26,17 +25,6 @@ var (
 	ErrTooManySeries = fmt.Errorf("%w: the limit of series is reached", storage.ErrOutOfBounds)
 	ErrDiskFull      = errors.New("metrics store: disk is full")
 )
-
-// gate holds what every append looks at and a reload may change.
-type gate struct {
-	cluster atomic.Pointer[string]
-	remote  atomic.Bool
-}
-
-func (g *gate) set(cluster string, remote bool) {
-	g.cluster.Store(&cluster)
-	g.remote.Store(remote)
-}
 
 // Appender is what a writer appends through: both of the engine's interfaces, since of its parts some
 // take one and some the other.
@@ -65,7 +53,7 @@ func (i *intake) pass() pass {
 		space:   i.db.space,
 		maxTime: time.Now().Add(i.db.opts.FutureLimit).UnixMilli(),
 	}
-	if cluster := *i.db.gate.cluster.Load(); cluster != "" {
+	if cluster := string(i.db.opts.Settings.Cluster); cluster != "" {
 		p.cluster = cluster
 		p.builder = labels.NewBuilder(labels.EmptyLabels())
 	}
@@ -77,7 +65,7 @@ func (i *intake) Appender(ctx context.Context) storage.Appender { return i.appen
 
 func (i *intake) appender(ctx context.Context) *appender {
 	a := &appender{pass: i.pass(), head: i.db.tsdb.Appender(ctx)}
-	if i.db.gate.remote.Load() {
+	if i.db.sending.Load() {
 		a.track = i.db.remote.Appender(ctx)
 	}
 	return a
@@ -86,7 +74,7 @@ func (i *intake) appender(ctx context.Context) *appender {
 // AppenderV2 implements storage.AppendableV2.
 func (i *intake) AppenderV2(ctx context.Context) storage.AppenderV2 {
 	a := &appenderV2{pass: i.pass(), head: i.db.tsdb.AppenderV2(ctx)}
-	if i.db.gate.remote.Load() {
+	if i.db.sending.Load() {
 		a.track = i.db.remote.AppenderV2(ctx)
 	}
 	return a
@@ -188,7 +176,11 @@ func (a *appender) AppendExemplar(ref storage.SeriesRef, l labels.Labels, e exem
 	if e.Ts > a.maxTime {
 		return 0, ErrFuture
 	}
-	return a.head.AppendExemplar(ref, a.labels(l), e)
+	ref, err := a.head.AppendExemplar(ref, a.labels(l), e)
+	if err == nil && a.track != nil {
+		_, err = a.track.AppendExemplar(ref, l, e)
+	}
+	return ref, err
 }
 
 func (a *appender) UpdateMetadata(ref storage.SeriesRef, l labels.Labels, m metadata.Metadata) (storage.SeriesRef, error) {

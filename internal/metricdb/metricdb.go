@@ -109,7 +109,8 @@ type DB struct {
 	reloader *reloader
 	scrapes  scrapeManager
 
-	gate      gate
+	// sending is true while there are remote-write endpoints.
+	sending   atomic.Bool
 	retention atomic.Pointer[Retention]
 
 	// applyMu serialises Apply; closeOnce makes Close idempotent.
@@ -145,7 +146,6 @@ func Open(o Options) (*DB, error) {
 	d.remote = remote.NewStorage(o.Log, o.Registry, d.tsdb.StartTime, o.Dir, o.FlushDeadline, &d.scrapes, false)
 	d.tsdb.SetWriteNotified(d.remote)
 	d.fanout = storage.NewFanout(o.Log, d.tsdb, d.remote)
-	d.gate.set(string(o.Settings.Cluster), false)
 	if d.engine, err = newEngine(o); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -180,6 +180,9 @@ func (d *DB) startHead() {
 	// A sample without labels sets the head's time and is then refused.
 	_, _ = app.Append(0, labels.EmptyLabels(), time.Now().UnixMilli(), 0)
 	_ = app.Rollback()
+	if ahead := time.Until(time.UnixMilli(d.tsdb.Head().MaxTime())); ahead > d.opts.FutureLimit {
+		d.log.Error("the newest sample is from the future, samples of the present may be refused as too old; is the clock right?", "ahead", ahead)
+	}
 }
 
 // Run works in the background until ctx ends: it watches the disk and writes blocks of old samples.
@@ -227,12 +230,19 @@ func (d *DB) StartTime() (int64, error) { return d.tsdb.StartTime() }
 // store first, hence a setter.
 func (d *DB) SetScrapeManager(m *scrape.Manager) { d.scrapes.manager.Store(m) }
 
-// Apply takes over a reloaded configuration: remote_write, remote_read and storage of cfg, and of s
-// the cluster label and the retention. s.Limits is fixed at start. On an error nothing of s has
-// changed, and cfg's remote endpoints may be partly in place: apply the previous one again.
+// Apply takes over a reloaded configuration: remote_write, remote_read and storage of cfg, and the
+// retention of s. The cluster label and the limits are fixed at start, a change of them is an error:
+// writers hold references to series that carry the old label. On an error nothing of s has changed,
+// and cfg's remote endpoints may be partly in place: apply the previous one again.
 func (d *DB) Apply(cfg *promconfig.Config, s Settings) error {
 	if err := s.Validate(); err != nil {
 		return err
+	}
+	if s.Cluster != d.opts.Settings.Cluster {
+		return errors.New("cluster: a change needs a restart")
+	}
+	if s.Limits != d.opts.Settings.Limits {
+		return errors.New("limits: a change needs a restart")
 	}
 	d.applyMu.Lock()
 	defer d.applyMu.Unlock()
@@ -246,7 +256,7 @@ func (d *DB) Apply(cfg *promconfig.Config, s Settings) error {
 	kept := Retention{Time: engineCfg.StorageConfig.TSDBConfig.Retention.Time, Size: engineCfg.StorageConfig.TSDBConfig.Retention.Size}
 	d.retention.Store(&kept)
 	d.past.setRetention(time.Duration(kept.Time))
-	d.gate.set(string(s.Cluster), len(cfg.RemoteWriteConfigs) > 0)
+	d.sending.Store(len(cfg.RemoteWriteConfigs) > 0)
 	return nil
 }
 

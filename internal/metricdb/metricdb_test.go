@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -246,18 +247,8 @@ func TestClusterLabelIsAdded(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	settings.Cluster = ""
-	if err := d.Apply(&promconfig.Config{}, settings); err != nil {
-		t.Fatal(err)
-	}
-	app = d.Appendable("scrape").Appender(t.Context())
-	if _, err := app.Append(0, named("c"), now.UnixMilli(), 1); err != nil {
-		t.Fatal(err)
-	}
-	if err := app.Commit(); err != nil {
-		t.Fatal(err)
-	}
-	if got := d.value(t, `c{cluster=""}`, at); got != "1" {
-		t.Errorf("after the reload: %s", got)
+	if err := d.Apply(&promconfig.Config{}, settings); err == nil {
+		t.Error("the label was changed while writers hold references")
 	}
 }
 
@@ -286,7 +277,6 @@ func TestApplyKeepsTheWindowAndExemplars(t *testing.T) {
 	}
 	bad := metricdb.DefaultSettings()
 	bad.Retention.Time = 1
-	bad.Limits.QueryTimeout = -1
 	if err := d.Apply(cfg, bad); err == nil {
 		t.Error("bad settings were applied")
 	}
@@ -298,7 +288,8 @@ func TestApplyKeepsTheWindowAndExemplars(t *testing.T) {
 func TestSeriesLimit(t *testing.T) {
 	settings := metricdb.DefaultSettings()
 	settings.Limits.Series = 2
-	d := open(t, t.TempDir(), func(o *metricdb.Options) { o.Settings = settings })
+	dir := t.TempDir()
+	d := open(t, dir, func(o *metricdb.Options) { o.Settings = settings })
 	app := d.Appendable("scrape").Appender(t.Context())
 	var refused int
 	for i := range 4 {
@@ -309,7 +300,16 @@ func TestSeriesLimit(t *testing.T) {
 	if err := app.Commit(); err != nil || refused != 2 {
 		t.Errorf("%d refused, %v", refused, err)
 	}
-	if got := d.counter(t, "periplus_metricdb_samples_refused_total", "series_limit", "scrape"); got != 2 {
+	d.stop()
+	d = open(t, dir, func(o *metricdb.Options) { o.Settings = settings })
+	app = d.Appendable("scrape").Appender(t.Context())
+	if _, err := app.Append(0, named("s9"), time.Now().UnixMilli(), 1); !errors.Is(err, metricdb.ErrTooManySeries) {
+		t.Errorf("after a restart: %v", err)
+	}
+	if err := app.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.counter(t, "periplus_metricdb_samples_refused_total", "series_limit", "scrape"); got != 1 {
 		t.Errorf("counted %g", got)
 	}
 }
@@ -319,5 +319,39 @@ func TestOneProcessAtATime(t *testing.T) {
 	open(t, dir)
 	if _, err := metricdb.Open(metricdb.Options{Dir: dir, Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), MinFree: 1}); err == nil {
 		t.Error("a second Open of the same folder worked")
+	}
+}
+
+func TestSettingsReportEveryFault(t *testing.T) {
+	bad := metricdb.Settings{Cluster: "\xff", Retention: metricdb.Retention{Time: 1, Size: -1}}
+	err := bad.Validate()
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{"cluster:", "retention: time must", "size must", "query_timeout must", "query_max_samples must", "query_concurrency must", "query_lookback must"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in %q", want, err)
+		}
+	}
+	if err := metricdb.DefaultSettings().Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestQueryLimits(t *testing.T) {
+	settings := metricdb.DefaultSettings()
+	settings.Limits.QueryMaxSamples = 3
+	d := open(t, t.TempDir(), func(o *metricdb.Options) { o.Settings = settings })
+	for i := range 5 {
+		d.put(t, fmt.Sprint("s", i), time.Now(), 1)
+	}
+	q, err := d.Engine().NewInstantQuery(t.Context(), d.Queryable(), nil, `{__name__=~"s."}`, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	var tooMany promql.ErrTooManySamples
+	if err := q.Exec(t.Context()).Err; !errors.As(err, &tooMany) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -106,8 +106,8 @@ func (l Limits) Validate() error {
 	if l.QueryConcurrency <= 0 {
 		errs = append(errs, errors.New("query_concurrency must be positive"))
 	}
-	if l.QueryLookback <= 0 {
-		errs = append(errs, errors.New("query_lookback must be positive"))
+	if t := time.Duration(l.QueryLookback); t < 2*time.Minute {
+		errs = append(errs, fmt.Errorf("query_lookback must be at least 2m, as values are repeated every minute; is %s", l.QueryLookback))
 	}
 	return errors.Join(errs...)
 }
