@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/prometheus/discovery"
 	yamlv2 "go.yaml.in/yaml/v2"
 	"go.yaml.in/yaml/v3"
 )
@@ -235,7 +236,11 @@ func (d *diagnosis) explain(message string, path []string) string {
 				known = append(known, k)
 			}
 		}
-		return fmt.Sprintf("unknown key %q%s%s", m[1], where, didYouMean(m[1], known))
+		hint := didYouMean(m[1], known)
+		if kind, ok := strings.CutSuffix(m[1], "_sd_configs"); ok && nearest(kind, discovery.RegisteredConfigNames()) == "" {
+			hint = ": this discovery is not supported; list its targets by file_sd_configs or http_sd_configs"
+		}
+		return fmt.Sprintf("unknown key %q%s%s", m[1], where, hint)
 	}
 	if m := wrongType.FindStringSubmatch(message); m != nil {
 		where := ""

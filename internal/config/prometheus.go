@@ -61,7 +61,11 @@ func (l *loader) decodePrometheus(file string, root *yaml.Node) *promconfig.Conf
 			return err
 		},
 	}
+	before := len(l.report.faults)
 	d.run()
+	if len(l.report.faults) == before {
+		l.fileFault(file, err)
+	}
 	return nil
 }
 

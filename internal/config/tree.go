@@ -125,9 +125,7 @@ func (w *writer) node(n *yaml.Node, depth int) {
 		return
 	}
 	w.pad(n.Line)
-	if n.Style&yaml.TaggedStyle != 0 && n.Kind != yaml.AliasNode {
-		fmt.Fprintf(&w.b, "!<%s> ", strings.NewReplacer("<", "", ">", "", "\n", "", " ", "").Replace(n.LongTag()))
-	}
+	w.tag(n)
 	switch n.Kind {
 	case yaml.AliasNode:
 		w.node(n.Alias, depth+1)
@@ -148,6 +146,13 @@ func (w *writer) node(n *yaml.Node, depth int) {
 	}
 }
 
+// tag writes a tag that the user wrote.
+func (w *writer) tag(n *yaml.Node) {
+	if n.Style&yaml.TaggedStyle != 0 && n.Kind != yaml.AliasNode {
+		fmt.Fprintf(&w.b, "!<%s> ", strings.NewReplacer("<", "", ">", "", "\n", "", " ", "").Replace(n.LongTag()))
+	}
+}
+
 func (w *writer) mapping(n *yaml.Node, depth int) {
 	w.b.WriteByte('{')
 	for _, p := range pairs(n) {
@@ -163,6 +168,7 @@ func (w *writer) mapping(n *yaml.Node, depth int) {
 		if p.key.Tag == "!!merge" {
 			w.b.WriteString("<<")
 		} else {
+			w.tag(p.key)
 			w.scalar(p.key)
 		}
 		w.b.WriteString(" : ")
