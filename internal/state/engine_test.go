@@ -96,7 +96,7 @@ func TestCountsReachTheSink(t *testing.T) {
 			}
 		}
 		counts := func() []string {
-			time.Sleep(2 * time.Second)
+			<-time.After(2 * time.Second)
 			synctest.Wait()
 			return slices.DeleteFunc(strings.Split(r.take(), "\n"), func(l string) bool { return !strings.Contains(l, "__name__") })
 		}

@@ -299,8 +299,10 @@ func (e *Engine) fill(ctx context.Context) error {
 		}
 		if err := e.sink.History(ctx, samples); err != nil {
 			e.metrics.historyLost.Add(float64(len(samples)))
-			e.log.warn("history is incomplete", "kind", job.table.plan.kind.Kind,
-				"namespace", job.object.Namespace(), "name", job.object.Name(), "err", err)
+			if e.quiet.pass() {
+				e.log.Warn("history is incomplete", "kind", job.table.plan.kind.Kind,
+					"namespace", job.object.Namespace(), "name", job.object.Name(), "err", err)
+			}
 			continue
 		}
 		e.metrics.history.Add(float64(len(samples)))

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/periplus-io/periplus/internal/resource"
@@ -42,13 +43,13 @@ type family struct {
 
 func newPlan(k resource.Kind, specs []*spec.Spec, limit int) *plan {
 	p := &plan{kind: k}
-	var print strings.Builder
+	var said strings.Builder
 	for _, s := range specs {
 		for _, r := range s.Resources {
 			if !r.Matches(k) {
 				continue
 			}
-			print.WriteString(r.Print)
+			said.WriteString(r.Print)
 			for _, m := range r.Bind(k) {
 				f := &family{Metric: m, resource: r, limit: m.Limit, prefix: m.Name + "{", tally: tally{groups: map[string]*group{}}}
 				if f.limit == 0 {
@@ -61,7 +62,7 @@ func newPlan(k resource.Kind, specs []*spec.Spec, limit int) *plan {
 			}
 		}
 	}
-	p.print = print.String()
+	p.print = said.String()
 	return p
 }
 
@@ -170,15 +171,15 @@ func (w *work) series(set []spec.Label, value float64) bool {
 		}
 	}
 	w.text = endLabels(w.text, len(f.prefix)-1, start)
-	print := maphash.Bytes(w.seed, w.text[start:])
-	if _, twice := w.seen[print]; twice {
+	sum := maphash.Bytes(w.seed, w.text[start:])
+	if _, twice := w.seen[sum]; twice {
 		w.text, w.labels = w.text[:start], w.labels[:from]
 		if f.Type != spec.Count {
 			w.m.refuse(f.Name, refusedTwice)
 		}
 		return true
 	}
-	w.seen[print] = struct{}{}
+	w.seen[sum] = struct{}{}
 	w.given++
 	if f.Type == spec.Count {
 		if f.full(w.text[start:]) {
@@ -229,12 +230,12 @@ func (w *work) samples(p *plan, at int64) []wire.Sample {
 
 func (w *work) build(f *family, set []spec.Label) labels.Labels {
 	w.builder.Reset()
-	w.builder.Add(labels.MetricName, f.Name)
+	w.builder.Add(model.MetricNameLabel, f.Name)
 	for _, l := range set {
 		w.builder.Add(l.Name, l.Value)
 	}
 	// The name sorts before lower-case letters, after upper-case ones.
-	if len(set) > 0 && set[0].Name < labels.MetricName {
+	if len(set) > 0 && set[0].Name < model.MetricNameLabel {
 		w.builder.Sort()
 	}
 	return w.builder.Labels()

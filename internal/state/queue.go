@@ -79,7 +79,8 @@ type quietLog struct {
 
 const warningsPerMinute = 20
 
-func (q *quietLog) warn(msg string, args ...any) {
+// pass says whether another warning may be logged now.
+func (q *quietLog) pass() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if now := time.Now(); now.Sub(q.minute) >= time.Minute {
@@ -90,8 +91,8 @@ func (q *quietLog) warn(msg string, args ...any) {
 	}
 	if q.passed >= warningsPerMinute {
 		q.held++
-		return
+		return false
 	}
 	q.passed++
-	q.log.Warn(msg, args...)
+	return true
 }

@@ -55,7 +55,8 @@ type Options struct {
 
 // Engine applies specifications to objects. All methods are safe for concurrent use.
 type Engine struct {
-	log     *quietLog
+	log     *slog.Logger
+	quiet   quietLog
 	sink    Sink
 	config  Config
 	metrics *metrics
@@ -79,7 +80,8 @@ func New(o Options) (*Engine, error) {
 		return nil, errors.New("state needs a logger and a registry")
 	}
 	e := &Engine{
-		log:    &quietLog{log: o.Log},
+		log:    o.Log,
+		quiet:  quietLog{log: o.Log},
 		sink:   o.Sink,
 		config: o.Config,
 		specs:  o.Specs,

@@ -59,9 +59,9 @@ func corpusFile(t *testing.T, name string) {
 	}
 	var specs []*spec.Spec
 	comment := string(a.Comment)
-	if i := strings.Index(comment, "shipped="); i >= 0 {
+	if _, shipped, ok := strings.Cut(comment, "shipped="); ok {
 		c := state.Default()
-		c.Shipped = []string{strings.Fields(comment[i+len("shipped="):])[0]}
+		c.Shipped = []string{strings.Fields(shipped)[0]}
 		if specs, err = c.Load(); err != nil {
 			t.Fatal(err)
 		}

@@ -197,8 +197,10 @@ func (t *table) complain(en *entry, object resource.Object) {
 		t.engine.metrics.faults.WithLabelValues(f.metric.Name).Inc()
 		if !en.logged && !f.metric.Quiet {
 			en.logged = true
-			t.engine.log.warn("metric cannot be evaluated", "kind", t.plan.kind.Kind,
-				"namespace", object.Namespace(), "name", object.Name(), "metric", f.metric.Name, "err", f.err)
+			if t.engine.quiet.pass() {
+				t.engine.log.Warn("metric cannot be evaluated", "kind", t.plan.kind.Kind,
+					"namespace", object.Namespace(), "name", object.Name(), "metric", f.metric.Name, "err", f.err)
+			}
 		}
 	}
 }

@@ -107,7 +107,7 @@ func native(v ref.Val, depth int) (any, error) {
 	case types.Uint:
 		return float64(v), nil
 	case types.Timestamp:
-		return v.Time.UTC(), nil
+		return v.UTC(), nil
 	case types.Duration:
 		return v.Duration, nil
 	case *types.Optional:

@@ -73,7 +73,6 @@ type Resource struct {
 	Print string
 
 	selector          selector
-	common            []Label
 	prefix            *string
 	namespace, system string // of the old form
 	metrics           []*definition
