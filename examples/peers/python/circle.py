@@ -9,6 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import gossip
 
+MAX_CONNECTIONS = 200
+BODY_TIMEOUT = 2  # seconds without a byte of a body that was announced
+
 
 class Circle:
     """The current frame, who the others are, and the newest model of each. Safe for concurrent use."""
@@ -93,10 +96,10 @@ class Server(ThreadingHTTPServer):
     def __init__(self, address):
         super().__init__(address, _Handler)
         self.circle = None
-        self._slots = threading.BoundedSemaphore(32)
+        self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
 
     def process_request(self, request, client_address):
-        if not self._slots.acquire(timeout=1):
+        if not self._slots.acquire(blocking=False):
             self.shutdown_request(request)
             return
         super().process_request(request, client_address)
@@ -148,7 +151,10 @@ class _Handler(BaseHTTPRequestHandler):
         if int(length) > gossip.MAX_FRAME:
             self.server.circle.refuse("oversize")
             raise gossip.Refusal("oversize", f"{length} bytes")
-        return self.rfile.read(int(length))
+        self.connection.settimeout(BODY_TIMEOUT)
+        body = self.rfile.read(int(length))
+        self.connection.settimeout(self.timeout)
+        return body
 
     def _answer(self):
         frame = self.server.circle.current()

@@ -73,6 +73,7 @@ class Peer:
         self._circle = Circle(self._member, mlp.SHAPE, self._series, self._dir)
         self._server.circle = self._circle
         self._round = 0
+        self._blind = False  # the list of peers is not readable
 
     def _free_part(self):
         taken = {m.get("part") for m in self._dir.members()}
@@ -152,9 +153,13 @@ class Peer:
 
     def _refresh(self):
         try:
-            return self._circle.refresh()
+            listed = self._circle.refresh()
+            self._blind = False
+            return listed
         except (OSError, ValueError, KeyError, TypeError) as err:
-            self._log("WARN", "list of peers not readable", err=str(err))
+            if not self._blind:  # once, not every round
+                self._log("WARN", "list of peers not readable: the last one stays in use", err=str(err))
+            self._blind = True
             return False
 
     def _turn(self):

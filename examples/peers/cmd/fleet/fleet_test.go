@@ -200,9 +200,7 @@ func TestGoAndPythonPeersLearnFromOneAnother(t *testing.T) {
 	for _, name := range []string{"peer-1", "peer-2"} {
 		lint(t, targets[name])
 		for _, series := range []string{"learning_peer_models_received_total", "learning_peer_models_published_total"} {
-			if got := value(targets[name], series, ""); got < 5 {
-				t.Errorf("%s %s is %v", name, series, got)
-			}
+			r.eventually(name+" "+series, func() bool { return value(targets[name], series, "") >= 5 })
 		}
 		for _, reason := range []string{"malformed", "checksum", "version", "values", "shape"} {
 			if got := value(targets[name], "learning_peer_models_refused_total", `reason="`+reason+`"`); got != 0 {
@@ -310,6 +308,16 @@ func TestDeadPeersAreStartedAgain(t *testing.T) {
 		members, _ := roster.Dir(r.dir).Members()
 		return len(members) == 2 && members[0].PID != pid && r.targets()["peer-1"] == members[0].Address
 	})
+}
+
+func TestChurnTakesPeersAwayAndBringsThemBack(t *testing.T) {
+	r := start(t, "--peers", "3", "--python", "0", "--speed", "5", "--churn", "1s", "--forget", "1s")
+	back := func() int {
+		log, _ := os.ReadFile(filepath.Join(filepath.Dir(r.dir), "logs", "fleet.log"))
+		return bytes.Count(log, []byte("peer started again"))
+	}
+	r.eventually("three came back", func() bool { return back() >= 3 })
+	r.eventually("there are three", func() bool { return len(r.targets()) == 3 })
 }
 
 func TestWrongUseIsAnError(t *testing.T) {

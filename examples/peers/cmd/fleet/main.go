@@ -71,7 +71,7 @@ func runFleet(ctx context.Context, flags *flag.FlagSet, args []string, stderr io
 	var o fleet.Options
 	dir := flags.String("dir", defaultDir, "folder of the group: settings, parts of the data, lists of peers")
 	flags.StringVar(&o.SD, "sd", "", "where to write the Prometheus file-discovery list (default DIR/targets.json)")
-	flags.StringVar(&o.LogDir, "log-dir", "", "folder for one log file a peer (default: everything to stderr)")
+	flags.StringVar(&o.LogDir, "log-dir", "", "folder for one log file a peer, and fleet.log (default: everything to stderr)")
 	flags.StringVar(&o.Data, "data", "/usr/share/datasets/fashion-mnist", "folder of the IDX files")
 	flags.StringVar(&o.Group, "group", "fashion", "name of the group")
 	flags.IntVar(&o.Peers, "peers", 8, "number of peers")
@@ -91,8 +91,12 @@ func runFleet(ctx context.Context, flags *flag.FlagSet, args []string, stderr io
 	if o.SD == "" {
 		o.SD = filepath.Join(*dir, "targets.json")
 	}
-	o.Log = slog.New(slog.NewJSONHandler(stderr, nil))
-	var err error
+	log, closeLog, err := launcherLog(o.LogDir, stderr)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	o.Log = log
 	if o.Self, err = os.Executable(); err != nil {
 		return err
 	}
@@ -107,6 +111,23 @@ func runFleet(ctx context.Context, flags *flag.FlagSet, args []string, stderr io
 		return err
 	}
 	return f.Run(ctx)
+}
+
+// launcherLog writes to stderr, or, with a folder for logs, to fleet.log there and only warnings to stderr.
+func launcherLog(dir string, stderr io.Writer) (*slog.Logger, func(), error) {
+	if dir == "" {
+		return slog.New(slog.NewJSONHandler(stderr, nil)), func() {}, nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, nil, err
+	}
+	file, err := os.OpenFile(filepath.Join(dir, "fleet.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, nil, err
+	}
+	warnings := slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn})
+	log := slog.New(slog.NewMultiHandler(slog.NewJSONHandler(file, nil), warnings))
+	return log, func() { _ = file.Close() }, nil
 }
 
 // findPython returns a Python that has the official Prometheus client.

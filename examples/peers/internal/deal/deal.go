@@ -121,8 +121,6 @@ const (
 const (
 	side       = 28
 	classes    = 10
-	genTrain   = 12000
-	genTest    = 2000
 	blobs      = 5
 	noise      = 50
 	maxShift   = 3
@@ -130,10 +128,10 @@ const (
 	blobRadius = 3.5
 )
 
-// Generate writes a made-up data set of ten classes into dir, in the file names of the real one but without
-// compression (so without .gz). Each class is a figure of a few soft blobs; a sample is its figure
+// Generate writes a made-up data set of ten classes into dir, with train and test samples, in the file names
+// of the real one but without compression (so without .gz). Each class is a figure of a few soft blobs; a sample is its figure
 // shifted a little, with noise.
-func Generate(dir string, seed uint64) error {
+func Generate(dir string, seed uint64, train, test int) error {
 	rng := rand.New(rand.NewPCG(seed, 0x67656e))
 	figures := make([][]float64, classes)
 	for c := range figures {
@@ -142,7 +140,7 @@ func Generate(dir string, seed uint64) error {
 	for _, set := range []struct {
 		images, labels string
 		n              int
-	}{{TrainImages, TrainLabels, genTrain}, {TestImages, TestLabels, genTest}} {
+	}{{TrainImages, TrainLabels, train}, {TestImages, TestLabels, test}} {
 		images := make([]byte, 0, set.n*side*side)
 		labels := make([]byte, set.n)
 		for i := range labels {

@@ -101,7 +101,7 @@ func TestImpossibleDealsAreErrors(t *testing.T) {
 
 func TestGeneratedDataIsFoundAndReadable(t *testing.T) {
 	dir := t.TempDir()
-	if err := deal.Generate(dir, 1); err != nil {
+	if err := deal.Generate(dir, 1, 300, 50); err != nil {
 		t.Fatal(err)
 	}
 	for images, names := range map[string]string{deal.TrainImages: deal.TrainLabels, deal.TestImages: deal.TestLabels} {

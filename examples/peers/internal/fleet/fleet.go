@@ -96,6 +96,7 @@ type Fleet struct {
 	waiting sync.WaitGroup
 	probe   *http.Client
 	rng     *rand.Rand
+	faults  map[string]string // what the loop complained about last
 
 	mu       sync.Mutex
 	children map[string]*child
@@ -118,7 +119,7 @@ func New(o Options) (*Fleet, error) {
 		return nil, err
 	}
 	f := &Fleet{
-		o: o, log: o.Log, exits: make(chan exit), probe: &http.Client{Timeout: probeTimeout},
+		o: o, log: o.Log, exits: make(chan exit), probe: &http.Client{Timeout: probeTimeout, Transport: &http.Transport{}}, faults: map[string]string{},
 		rng:      rand.New(rand.NewPCG(o.Seed, 0x666c656574)),
 		children: map[string]*child{}, revive: map[string]revival{}, lastSeen: map[string]time.Time{}, next: 1,
 	}
@@ -208,17 +209,25 @@ func (f *Fleet) follow(ctx context.Context) error {
 			}
 			f.reviveDue(now)
 			members, err := f.o.Dir.Members()
-			if err != nil {
-				f.log.Warn("member files not all readable", "err", err)
-			}
+			f.complain("member files not all readable", err)
 			if now.Sub(probed) >= probeEvery {
 				f.look(ctx, members)
 				probed = now
 			}
-			if err := f.update(members, now); err != nil {
-				f.log.Error("lists not written", "err", err)
-			}
+			f.complain("lists not written", f.update(members, now))
 		}
+	}
+}
+
+// complain logs a fault of the loop when it appears, and not again while it stays the same.
+func (f *Fleet) complain(msg string, err error) {
+	if err == nil {
+		delete(f.faults, msg)
+		return
+	}
+	if f.faults[msg] != err.Error() {
+		f.faults[msg] = err.Error()
+		f.log.Warn("fault in the group's folder", "fault", msg, "err", err)
 	}
 }
 
@@ -377,7 +386,7 @@ func (f *Fleet) reviveDue(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for name, r := range f.revive {
-		if now.Before(r.at) {
+		if _, alive := f.children[name]; alive || now.Before(r.at) {
 			continue
 		}
 		delete(f.revive, name)

@@ -29,6 +29,9 @@ const (
 
 	fashion   = "fashion-mnist"
 	generated = "generated"
+
+	madeUpTrain = 12000
+	madeUpTest  = 2000
 )
 
 // prepare fills the group's folder: settings, initial model, and the parts of the data.
@@ -37,7 +40,8 @@ func prepare(o Options, log *slog.Logger) (roster.Group, error) {
 		Group: o.Group, Dataset: fashion, Data: o.Data, Parts: o.Peers + o.Spare, Seed: o.Seed,
 		Rate: rate, Decay: decay, Epoch: epoch, Interval: interval / o.Speed, Duty: min(1, duty*o.Speed), Fanout: fanout,
 	}
-	if err := os.MkdirAll(string(o.Dir), 0o755); err != nil {
+	var err error
+	if g.Data, err = filepath.Abs(o.Data); err != nil { // peers may be started elsewhere
 		return g, err
 	}
 	labelsPath, err := deal.Find(g.Data, deal.TrainLabels)
@@ -77,7 +81,7 @@ func makeUp(g *roster.Group, o Options, log *slog.Logger) (labelsPath string, er
 		return "", err
 	}
 	g.Dataset, g.Data = generated, dir
-	if err := deal.Generate(dir, o.Seed); err != nil {
+	if err := deal.Generate(dir, o.Seed, madeUpTrain, madeUpTest); err != nil {
 		return "", fmt.Errorf("generate data set: %w", err)
 	}
 	return deal.Find(dir, deal.TrainLabels)

@@ -70,6 +70,7 @@ type Peer struct {
 	net         *mlp.Net
 	train, test samples
 	round       uint64
+	blind       bool // the list of peers is not readable
 	rng         *rand.Rand
 
 	registry *prometheus.Registry
@@ -115,8 +116,17 @@ func New(o Options) (*Peer, error) {
 	p.m.samples.Set(float64(len(p.train.labels)))
 	shape := ModelShape()
 	p.circle = &circle{self: p.self, shape: shape[:], m: p.m, inbox: map[string]gossip.Model{}}
-	p.client = gossip.Client{HTTP: &http.Client{Timeout: meetTimeout}, Party: p.circle}
+	p.client = gossip.Client{HTTP: meeting(), Party: p.circle}
 	return p, nil
+}
+
+// meeting is the client for other peers: no proxies, no redirects, and no waiting for those who hang.
+func meeting() *http.Client {
+	return &http.Client{
+		Timeout:       meetTimeout,
+		Transport:     &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: 30 * time.Second, MaxResponseHeaderBytes: 16 << 10},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 }
 
 func (p *Peer) loadData() (err error) {
@@ -261,9 +271,11 @@ func (p *Peer) catchUp(ctx context.Context, log *slog.Logger) error {
 // turn is one round and the rest after it.
 func (p *Peer) turn(ctx context.Context, log *slog.Logger) error {
 	began, cpu := time.Now(), cpuTime()
-	if _, err := p.circle.refresh(p.o.Dir); err != nil {
-		log.Warn("list of peers not readable", "err", err)
+	_, err := p.circle.refresh(p.o.Dir)
+	if err != nil && !p.blind { // once, not every round
+		log.Warn("list of peers not readable: the last one stays in use", "err", err)
 	}
+	p.blind = err != nil
 	if !p.o.Dir.Joined(p.self.Peer) { // we hung for a while and were taken for dead
 		if err := p.o.Dir.Join(p.self); err != nil {
 			log.Warn("joining again", "err", err)

@@ -28,7 +28,7 @@ import (
 func newGroup(t *testing.T) roster.Dir {
 	t.Helper()
 	data := t.TempDir()
-	if err := deal.Generate(data, 1); err != nil {
+	if err := deal.Generate(data, 1, 2000, 500); err != nil {
 		t.Fatal(err)
 	}
 	path, err := deal.Find(data, deal.TrainLabels)
