@@ -25,6 +25,7 @@ import (
 	apiv1 "github.com/prometheus/prometheus/web/api/v1"
 
 	"github.com/periplus-io/periplus/internal/learn"
+	"github.com/periplus-io/periplus/internal/learnapi"
 	"github.com/periplus-io/periplus/internal/metricdb"
 	"github.com/periplus-io/periplus/internal/ops"
 	"github.com/periplus-io/periplus/internal/promapi"
@@ -73,6 +74,10 @@ func routes(p parts) (*http.ServeMux, error) {
 	api.Register(mux)
 	p.intake.Register(mux)
 	p.health.Register(mux)
+	seen := objects{p.watcher}
+	mux.Handle(learnapi.Prefix+"/", learnapi.New(learnapi.Options{
+		Log: p.options.Log.With("room", "learnapi"), Registry: p.registry, Model: p.model, Resources: seen, Kubernetes: seen.kubernetes,
+	}))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{EnableOpenMetrics: true, Registry: p.registry}))
 	mux.Handle("GET /metrics/state", p.engine.Handler())
 	mux.HandleFunc("POST /-/reload", func(w http.ResponseWriter, _ *http.Request) {
@@ -82,11 +87,11 @@ func routes(p parts) (*http.ServeMux, error) {
 	})
 	mux.HandleFunc("GET /{$}", index)
 	if p.options.Profiling {
-		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
 	return mux, nil
 }
