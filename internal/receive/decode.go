@@ -19,6 +19,12 @@ func malformed(format string, args ...any) error {
 	return refuse(http.StatusBadRequest, "protobuf", "decode "+format, args...)
 }
 
+// mislabelled refuses a body of the other version. The two use different field numbers on purpose, so such
+// a request would otherwise be answered as if it were empty. promtool 3.15 sends some.
+func mislabelled(said, is string) error {
+	return refuse(http.StatusBadRequest, "protobuf", "the content type says %s, the body is %s", said, is)
+}
+
 // eachField calls f with every field of a message. Length-delimited fields give their bytes, the others
 // their raw number. data aliases message.
 func eachField(message []byte, f func(num protowire.Number, typ protowire.Type, data []byte, raw uint64) error) error {
@@ -56,6 +62,9 @@ func eachField(message []byte, f func(num protowire.Number, typ protowire.Type, 
 // decodeV1 appends all of a prometheus.WriteRequest. Metadata is not kept by this version's receivers.
 func (b *batch) decodeV1(message []byte) error {
 	return eachField(message, func(num protowire.Number, typ protowire.Type, data []byte, _ uint64) error {
+		if num == 4 || num == 5 {
+			return mislabelled(messageV1, messageV2)
+		}
 		if num != 1 || typ != protowire.BytesType {
 			return nil
 		}
@@ -211,6 +220,9 @@ func (s *symbols) at(ref uint64) ([]byte, error) {
 func (b *batch) decodeV2(message []byte) error {
 	var table symbols
 	err := eachField(message, func(num protowire.Number, typ protowire.Type, data []byte, _ uint64) error {
+		if num <= 3 {
+			return mislabelled(messageV2, messageV1)
+		}
 		if num == 4 && typ == protowire.BytesType {
 			table.text = append(table.text, data)
 			table.keys = append(table.keys, b.r.series.key(data))

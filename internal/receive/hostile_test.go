@@ -88,6 +88,8 @@ func TestHostileWritesAreRefusedInWords(t *testing.T) {
 		"symbol out of range": {typeV2, "snappy", packed(badSymbols), 400, "symbol"},
 		"odd references":      {typeV2, "snappy", packed(oddSymbols), 400, "has no value"},
 		"no samples":          {typeV2, "snappy", packed(noSamples), 400, "no samples"},
+		"2.0 that is 1.0":     {typeV2, "snappy", packed(v1(t, series("a", one...))), 400, "the body is prometheus.WriteRequest"},
+		"1.0 that is 2.0":     {typeV1, "snappy", packed(noSamples), 400, "the body is io.prometheus.write.v2.Request"},
 		"first symbol":        {typeV2, "snappy", packed(firstSymbol), 400, "first one must be empty"},
 	}
 	for name, test := range tests {
