@@ -19,21 +19,42 @@ type dialer struct {
 	// limit is the number of bytes that may come after a request.
 	limit atomic.Int64
 	cut   func() // counts
+	// open ends at shutdown and all connections with it; otherwise a stop waits for every scrape under way.
+	open  context.Context
+	close context.CancelFunc
+}
+
+func newDialer(cut func()) *dialer {
+	d := &dialer{cut: cut}
+	d.open, d.close = context.WithCancel(context.Background())
+	return d
 }
 
 // dial is what the HTTP clients of all jobs use.
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	c, err := d.DialContext(ctx, network, address)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(d.open, cancel)()
+	nc, err := d.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
-	return &conn{Conn: c, dialer: d}, nil
+	c := &conn{Conn: nc, dialer: d}
+	c.forget = context.AfterFunc(d.open, func() { _ = nc.Close() })
+	return c, nil
 }
 
 type conn struct {
 	net.Conn
 	dialer *dialer
+	forget func() bool
 	read   atomic.Int64 // since the last write
+}
+
+// Close implements [net.Conn].
+func (c *conn) Close() error {
+	c.forget()
+	return c.Conn.Close()
 }
 
 // Write implements [net.Conn]: a request begins.

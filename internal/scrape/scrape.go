@@ -64,7 +64,7 @@ func New(o Options) (*Scraper, error) {
 	s := &Scraper{log: o.Log}
 	m := newMetrics(o.Registry, func() float64 { return float64(s.ledger.size()) })
 	s.ledger = newLedger(o.Store, m)
-	s.dialer = &dialer{cut: m.cut.Inc}
+	s.dialer = newDialer(m.cut.Inc)
 	var err error
 	s.manager, err = scrape.NewManager(&scrape.Options{
 		PassMetadataInContext:   true, // The ledger learns the target from it.
@@ -108,13 +108,16 @@ func wireLimit(jobs []*promconfig.ScrapeConfig) int64 {
 	return limit + limit/8 + 1<<20
 }
 
-// Run scrapes what updates tells until ctx ends. Series are not ended then: whoever starts next continues them.
+// Run scrapes what updates tells until ctx ends. Scrapes under way are broken off then and leave no trace, and
+// series are not ended: whoever starts next continues them.
 func (s *Scraper) Run(ctx context.Context, updates <-chan map[string][]*targetgroup.Group) error {
 	sets := make(chan map[string][]*targetgroup.Group)
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = s.manager.Run(sets) }) // It never fails.
 	defer wg.Wait()
 	defer s.manager.Stop()
+	defer s.dialer.close()
+	defer s.ledger.closed.Store(true)
 
 	tick := time.NewTicker(reloadInterval)
 	defer tick.Stop()

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -43,15 +44,21 @@ type site struct {
 	scraper  *scrape.Scraper
 	registry *prometheus.Registry
 	updates  chan map[string][]*targetgroup.Group
+	stop     func()
 }
 
 func newSite(t *testing.T) *site {
+	t.Helper()
+	return openSite(t, t.TempDir())
+}
+
+func openSite(t *testing.T, dir string) *site {
 	t.Helper()
 	opts := tsdb.DefaultOptions()
 	opts.OutOfOrderTimeWindow = int64(8 * 24 * time.Hour / time.Millisecond)
 	opts.EnableExemplarStorage, opts.MaxExemplars = true, 100
 	log := slog.New(slog.DiscardHandler)
-	db, err := tsdb.Open(t.TempDir(), log, nil, opts, nil)
+	db, err := tsdb.Open(dir, log, nil, opts, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +70,7 @@ func newSite(t *testing.T) *site {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.scraper.Run(ctx, s.updates) }()
-	t.Cleanup(func() {
+	s.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
@@ -72,6 +79,7 @@ func newSite(t *testing.T) *site {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(s.stop)
 	return s
 }
 
@@ -379,6 +387,37 @@ func TestBadTargetsHurtNobody(t *testing.T) {
 	}
 	if n := s.live("__name__", "endless"); n != 0 {
 		t.Errorf("series of the endless stream: got %d, want 0", n)
+	}
+}
+
+// TestShutdownWaitsForNoTarget: neither for one that hangs nor for one that does not even answer the dial, and what
+// was broken off does not look like a failure.
+func TestShutdownWaitsForNoTarget(t *testing.T) {
+	asked, stop := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	addr := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		once.Do(func() { close(asked) })
+		select {
+		case <-r.Context().Done():
+		case <-stop:
+		}
+	})
+	t.Cleanup(func() { close(stop) })
+	dir := t.TempDir()
+	s := openSite(t, dir)
+	s.apply("scrape_configs: [{job_name: j, scrape_interval: 10s, scrape_timeout: 10s}]", map[string][]string{"j": {addr}})
+	select {
+	case <-asked:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the target was never asked")
+	}
+	start := time.Now()
+	s.stop()
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("shutdown took %s", took)
+	}
+	if got := openSite(t, dir).last("job", "j"); len(got) != 0 {
+		t.Errorf("got %v, want nothing of a scrape that was broken off", got)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/prometheus/model/histogram"
@@ -30,6 +31,8 @@ type ledger struct {
 	// changed is signalled when a target appears.
 	changed chan struct{}
 
+	closed atomic.Bool
+
 	mu      sync.Mutex
 	targets map[string]*account
 }
@@ -37,8 +40,20 @@ type ledger struct {
 // account is the live series of one target.
 type account struct {
 	mu     sync.Mutex
-	series map[storage.SeriesRef]labels.Labels
+	series map[storage.SeriesRef]*entry
+	pruned time.Time
 }
+
+// entry is a live series. Those with timestamps of their own get no marker from Prometheus when their target
+// stops giving them, so each has the time of its last sample.
+type entry struct {
+	labels labels.Labels
+	seen   time.Time
+}
+
+// forgetAfter is how long a series that its target gives no more is remembered: the look-back, within
+// which it would still be seen, twice.
+const forgetAfter = 10 * time.Minute
 
 func newLedger(next storage.AppendableV2, m *metrics) *ledger {
 	return &ledger{next: next, metrics: m, changed: make(chan struct{}, 1), targets: map[string]*account{}}
@@ -56,7 +71,7 @@ func (l *ledger) AppenderV2(ctx context.Context) storage.AppenderV2 {
 		return app
 	}
 	id := identity(t)
-	return &appender{AppenderV2: app, ledger: l, id: id, account: l.account(id)}
+	return &appender{AppenderV2: app, ledger: l, id: id, account: l.account(id), now: time.Now()}
 }
 
 func (l *ledger) account(id string) *account {
@@ -64,7 +79,7 @@ func (l *ledger) account(id string) *account {
 	defer l.mu.Unlock()
 	a, ok := l.targets[id]
 	if !ok {
-		a = &account{series: map[storage.SeriesRef]labels.Labels{}}
+		a = &account{series: map[storage.SeriesRef]*entry{}, pruned: time.Now()}
 		l.targets[id] = a
 		select {
 		case l.changed <- struct{}{}:
@@ -96,15 +111,15 @@ func (l *ledger) end(live map[string]bool, at time.Time) error {
 func (l *ledger) mark(a *account, at int64) error {
 	a.mu.Lock()
 	series := a.series
-	a.series = map[storage.SeriesRef]labels.Labels{}
+	a.series = map[storage.SeriesRef]*entry{}
 	a.mu.Unlock()
 	if len(series) == 0 {
 		return nil
 	}
 	app := l.next.AppenderV2(context.Background()) // Not the loop's context: that has ended.
 	written, refused := 0, 0
-	for ref, ls := range series {
-		_, err := app.Append(ref, ls, 0, at, math.Float64frombits(value.StaleNaN), nil, nil,
+	for ref, e := range series {
+		_, err := app.Append(ref, e.labels, 0, at, math.Float64frombits(value.StaleNaN), nil, nil,
 			storage.AppendV2Options{RejectOutOfOrder: true})
 		if err != nil {
 			refused++
@@ -127,8 +142,9 @@ type appender struct {
 	ledger  *ledger
 	id      string
 	account *account
+	now     time.Time
 
-	began map[storage.SeriesRef]labels.Labels
+	began map[storage.SeriesRef]*entry
 	ended []storage.SeriesRef
 }
 
@@ -142,7 +158,10 @@ func (a *appender) Append(ref storage.SeriesRef, ls labels.Labels, st, t int64, 
 	}
 	stale := value.IsStaleNaN(v) || (h != nil && value.IsStaleNaN(h.Sum)) || (fh != nil && value.IsStaleNaN(fh.Sum))
 	a.account.mu.Lock()
-	_, known := a.account.series[ref]
+	e, known := a.account.series[ref]
+	if known {
+		e.seen = a.now
+	}
 	a.account.mu.Unlock()
 	switch {
 	case stale && known:
@@ -151,18 +170,24 @@ func (a *appender) Append(ref storage.SeriesRef, ls labels.Labels, st, t int64, 
 		delete(a.began, ref)
 	case !known:
 		if a.began == nil {
-			a.began = map[storage.SeriesRef]labels.Labels{}
+			a.began = map[storage.SeriesRef]*entry{}
 		}
-		a.began[ref] = ls
+		a.began[ref] = &entry{labels: ls, seen: a.now}
 	}
 	return ref, err
 }
 
 // Commit implements [storage.AppenderV2].
 func (a *appender) Commit() error {
-	err := a.AppenderV2.Commit()
-	if err != nil || (len(a.began) == 0 && len(a.ended) == 0) {
+	if a.ledger.closed.Load() {
+		return a.Rollback() // The scrape was broken off by the shutdown: it says nothing about its target.
+	}
+	if err := a.AppenderV2.Commit(); err != nil {
 		return err
+	}
+	a.account.prune(a.now)
+	if len(a.began) == 0 && len(a.ended) == 0 {
+		return nil
 	}
 	account := a.ledger.account(a.id)
 	account.mu.Lock()
@@ -172,6 +197,17 @@ func (a *appender) Commit() error {
 	}
 	maps.Copy(account.series, a.began)
 	return nil
+}
+
+// prune forgets, now and then, series that the target stopped giving long ago.
+func (a *account) prune(now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if now.Sub(a.pruned) < forgetAfter {
+		return
+	}
+	a.pruned = now
+	maps.DeleteFunc(a.series, func(_ storage.SeriesRef, e *entry) bool { return now.Sub(e.seen) > forgetAfter })
 }
 
 // size counts the live series of all targets.
