@@ -47,6 +47,8 @@ type Sink interface {
 
 // Config is the learning section of the configuration file.
 type Config struct {
+	// Disabled turns the learning model off: nothing is watched for it. What it knows is kept.
+	Disabled bool `yaml:"disabled"`
 	// Mappings is a folder of mapping files that replace or add kinds.
 	Mappings string `yaml:"mappings"`
 	// EdgeSelector are conditions on a node's labels, key=value or key, that all hold for an edge node, beside KubeEdge's own.
@@ -60,6 +62,14 @@ type Config struct {
 // DefaultConfig gives the settings used where the file says nothing.
 func DefaultConfig() Config {
 	return Config{SeriesLimit: 10_000, KeepDeleted: Duration(90 * 24 * time.Hour)}
+}
+
+// load reads the mappings in use.
+func (c Config) load() (*mapping.Set, error) {
+	if c.Disabled {
+		return &mapping.Set{}, nil
+	}
+	return mapping.Load(c.Mappings)
 }
 
 // Validate checks the section, mapping files included.
@@ -148,7 +158,7 @@ func Open(o Options) (*Learn, error) {
 	l.workers.init()
 	l.queue.init()
 	var err error
-	if l.kinds, err = mapping.Load(o.Config.Mappings); err != nil {
+	if l.kinds, err = o.Config.load(); err != nil {
 		return nil, fmt.Errorf("learning mappings: %w", err)
 	}
 	if l.edge, err = parseSelector(o.Config.EdgeSelector); err != nil {
@@ -221,7 +231,7 @@ func (l *Learn) Environment() []string {
 // Reload takes a new configuration or none of it. What is known stays; to apply new mappings to objects that do not
 // change, hand them to Handle once more.
 func (l *Learn) Reload(c Config) error {
-	kinds, err := mapping.Load(c.Mappings)
+	kinds, err := c.load()
 	if err != nil {
 		return fmt.Errorf("learning mappings: %w", err)
 	}
