@@ -111,19 +111,34 @@ func BenchmarkHandleUnchanged(b *testing.B) {
 	}
 }
 
-func full(b *testing.B, n int) *state.Engine {
+func full(b testing.TB, n int) *state.Engine {
 	b.Helper()
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
 	e := newEngine(b, prometheus.NewRegistry(), benchSpec(b), discard{})
 	for i := range n {
 		e.Handle(b.Context(), applied(job(i, 1), time.Now()))
 	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(n), "heap-B/object")
 	return e
+}
+
+// TestMemoryIsLinear: what the engine holds of an object is a little more than its text, however
+// many there are.
+func TestMemoryIsLinear(t *testing.T) {
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	for _, n := range []int{2_000, 20_000} {
+		before := heap()
+		e := full(t, n)
+		per := (heap() - before) / uint64(n)
+		t.Logf("%d objects: %d bytes each", n, per)
+		if per > 8<<10 {
+			t.Errorf("%d objects: %d bytes each", n, per)
+		}
+		runtime.KeepAlive(e)
+	}
 }
 
 // BenchmarkScrape is a full scrape of ten thousand jobs over a loopback connection.

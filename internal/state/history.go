@@ -294,6 +294,7 @@ func (e *Engine) fill(ctx context.Context) error {
 		e.generation.RLock()
 		samples := w.past(job.table.plan, job.object, job.seen)
 		e.generation.RUnlock()
+		w.release()
 		if len(samples) == 0 {
 			continue
 		}

@@ -100,7 +100,9 @@ type work struct {
 	given   int
 	room    int
 	refused int
-	builder labels.ScratchBuilder
+	// counting is set where refusals are news.
+	counting bool
+	builder  labels.ScratchBuilder
 }
 
 // fault is what was wrong with one metric of an object.
@@ -114,8 +116,9 @@ func newWork(c caps, m *metrics) *work {
 }
 
 // evaluate fills the buffers with what object gives. held says how many series of each family the
-// object has already, which do not count against the limit; nil is none. With only set, other
-// families give nothing.
+// object has already, which do not count against the limit. Without it the object is one as it was
+// once: what others have now does not matter, and what is refused is not counted. With only set,
+// other families give nothing.
 func (w *work) evaluate(p *plan, object resource.Object, held []uint32, only func(*family) bool) {
 	w.text, w.ends, w.points, w.labels = w.text[:0], w.ends[:0], w.points[:0], w.labels[:0]
 	w.counts, w.faults = w.counts[:0], w.faults[:0]
@@ -132,14 +135,13 @@ func (w *work) evaluate(p *plan, object resource.Object, held []uint32, only fun
 		}
 		w.ends = append(w.ends, uint32(len(w.text)))
 	}
-	w.eval.Begin(nil)
 }
 
 func (w *work) one(i int, f *family, held []uint32) {
 	w.family, w.current, w.given, w.refused = i, f, 0, 0
-	w.room = f.limit - f.used
+	w.room, w.counting = f.limit, held != nil
 	if held != nil {
-		w.room += int(held[i])
+		w.room += int(held[i]) - f.used
 	}
 	for _, err := range w.eval.Metric(f.Metric, w.series) {
 		w.faults = append(w.faults, fault{f.Metric, err})
@@ -154,7 +156,7 @@ func (w *work) series(set []spec.Label, value float64) bool {
 		if w.given >= w.caps.objectSeries {
 			reason = refusedObject
 		}
-		w.m.refuse(f.Name, reason)
+		w.refuse(reason)
 		w.refused++
 		// Counting on is worth something, walking a million elements for it is not.
 		return w.refused < 10*w.caps.objectSeries
@@ -175,7 +177,7 @@ func (w *work) series(set []spec.Label, value float64) bool {
 	if _, twice := w.seen[sum]; twice {
 		w.text, w.labels = w.text[:start], w.labels[:from]
 		if f.Type != spec.Count {
-			w.m.refuse(f.Name, refusedTwice)
+			w.refuse(refusedTwice)
 		}
 		return true
 	}
@@ -184,7 +186,7 @@ func (w *work) series(set []spec.Label, value float64) bool {
 	if f.Type == spec.Count {
 		if f.full(w.text[start:]) {
 			w.text, w.labels = w.text[:start], w.labels[:from]
-			w.m.refuse(f.Name, refusedLimit)
+			w.refuse(refusedLimit)
 			return true
 		}
 		key := string(w.text[start:])
@@ -196,6 +198,28 @@ func (w *work) series(set []spec.Label, value float64) bool {
 	w.text = appendValue(w.text, value)
 	w.points = append(w.points, point{w.family, from, len(w.labels), value})
 	return true
+}
+
+func (w *work) refuse(reason string) {
+	if w.counting {
+		w.m.refuse(w.current.Name, reason)
+	}
+}
+
+// keepBuffer is the size in elements up to which buffers are kept for the next object.
+const keepBuffer = 64 << 10
+
+// release lets go of the object's memory, and of buffers that a huge object made.
+func (w *work) release() {
+	if cap(w.text) > 32*keepBuffer {
+		w.text = nil
+	}
+	if cap(w.labels) > keepBuffer {
+		w.labels = nil
+	}
+	clear(w.labels[:cap(w.labels)])
+	clear(w.faults)
+	w.eval.Release()
 }
 
 // clean makes a value fit to be a label: valid UTF-8 of bounded length.

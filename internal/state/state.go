@@ -124,6 +124,7 @@ func (e *Engine) Handle(_ context.Context, ev resource.Event) {
 	switch ev.Type {
 	case resource.Applied:
 		t.apply(ev)
+		t.work.release()
 	case resource.Deleted:
 		t.remove(ev.Object, ev.Received)
 	case resource.Gone:

@@ -39,11 +39,19 @@ type Evaluator struct {
 // may be empty. It returns false to end the metric for this object.
 type Emit func(labels []Label, value float64) bool
 
-// Begin sets the object that the following calls of [Evaluator.Metric] look at. A nil object lets
-// go of the last one.
+// Begin sets the object that the following calls of [Evaluator.Metric] look at.
 func (e *Evaluator) Begin(object resource.Object) {
 	e.object = object
 	clear(e.decoded)
+}
+
+// Release lets go of the object and all that was made of it.
+func (e *Evaluator) Release() {
+	e.object, e.decoded, e.emit = nil, nil, nil
+	clear(e.captured[:cap(e.captured)])
+	clear(e.base[:cap(e.base)])
+	clear(e.labels[:cap(e.labels)])
+	clear(e.errs[:cap(e.errs)])
 }
 
 // Metric gives what m says about the object to emit, and returns what was wrong: at most a few
