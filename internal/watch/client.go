@@ -68,6 +68,9 @@ func (c *client) get(ctx context.Context, path string, query url.Values, accept 
 			err = cause
 		}
 		cancel(nil)
+		if u, ok := errors.AsType[*url.Error](err); ok {
+			err = u.Err // the address is in the status; parameters only make every message different
+		}
 		return nil, err
 	}
 	body := &cancelBody{resp.Body, cancel}

@@ -50,11 +50,11 @@ const (
 	rankCluster   = 2
 )
 
-// set notes a state; it tells whether that is news.
+// set notes a state and tells whether it is another one. The newest error stays when it is over.
 func (f *feed) set(state State, err error) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	news := f.state != state || err != nil && (f.err == nil || f.err.Error() != err.Error())
+	news := f.state != state
 	f.state = state
 	if err != nil {
 		f.err, f.errAt = err, time.Now()

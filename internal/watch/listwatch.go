@@ -92,6 +92,9 @@ func (l *listWatch) judge(err error) time.Duration {
 		l.metrics.restarts.WithLabelValues("no_streaming").Inc()
 		l.paged = true
 		return 0
+	case code == http.StatusTooManyRequests: // busy, or the storage of a new kind is being set up
+		l.metrics.restarts.WithLabelValues("busy").Inc()
+		return l.backoff.delay()
 	case code == http.StatusForbidden:
 		l.metrics.restarts.WithLabelValues("refused").Inc()
 		l.note(StateForbidden, err)

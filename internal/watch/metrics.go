@@ -34,7 +34,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"mode"}),
 		restarts: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "periplus_watch_restarts_total",
-			Help: "Requests that ended and were made anew, by reason: closed, error, expired, no_streaming, refused.",
+			Help: "Requests that ended and were made anew, by reason: busy, closed, error, expired, no_streaming, refused.",
 		}, []string{"reason"}),
 		lost: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "periplus_watch_lost_total",

@@ -87,7 +87,7 @@ type sourceState struct {
 func (s *sourceState) set(address, state string, err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	news := s.state != state || s.address != address || err != nil && (s.err == nil || s.err.Error() != err.Error())
+	news := s.state != state || s.address != address
 	if s.state != state {
 		s.since = time.Now()
 	}

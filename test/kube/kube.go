@@ -17,6 +17,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -54,6 +55,7 @@ type Cluster struct {
 	bin       string
 	port      int
 	token     string
+	etcdURL   string
 	etcd      *process
 	apiserver *process
 	kwok      *process
@@ -115,17 +117,17 @@ func (c *Cluster) startEtcd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	address := "http://127.0.0.1:" + strconv.Itoa(client)
-	c.args = []string{"--etcd-servers=" + address}
+	c.etcdURL = "http://127.0.0.1:" + strconv.Itoa(client)
+	c.args = []string{"--etcd-servers=" + c.etcdURL}
 	c.etcd, err = startProcess(c.Dir, filepath.Join(c.bin, "etcd"),
 		"--data-dir="+filepath.Join(c.Dir, "etcd"),
-		"--listen-client-urls="+address, "--advertise-client-urls="+address,
+		"--listen-client-urls="+c.etcdURL, "--advertise-client-urls="+c.etcdURL,
 		"--listen-peer-urls=http://127.0.0.1:"+strconv.Itoa(peer),
 		"--quota-backend-bytes=4294967296", "--unsafe-no-fsync", "--log-level=warn")
 	if err != nil {
 		return err
 	}
-	return c.etcd.ready(ctx, http.DefaultTransport, address+"/health", "")
+	return c.etcd.ready(ctx, http.DefaultTransport, c.etcdURL+"/health", "")
 }
 
 // prepare writes the files that the API server starts from.
@@ -242,4 +244,38 @@ func Poll(ctx context.Context, done func() bool) error {
 		}
 	}
 	return nil
+}
+
+// Compact makes etcd forget all revisions but the newest, as it does by itself every few minutes.
+func (c *Cluster) Compact(ctx context.Context) error {
+	var status struct {
+		Header struct {
+			Revision string `json:"revision"`
+		} `json:"header"`
+	}
+	if err := c.etcdCall(ctx, "/v3/maintenance/status", struct{}{}, &status); err != nil {
+		return err
+	}
+	return c.etcdCall(ctx, "/v3/kv/compaction", map[string]any{"revision": status.Header.Revision, "physical": true}, &struct{}{})
+}
+
+// etcdCall uses etcd's JSON gateway.
+func (c *Cluster) etcdCall(ctx context.Context, path string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.etcdURL+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("etcd %s: %s", path, resp.Status)
+	}
+	return json.NewDecoder(resp.Body).Decode(out)
 }
