@@ -81,16 +81,20 @@ func (q *backfillQueue) state(now time.Time) (int, time.Duration) {
 	return n, now.Sub(q.since)
 }
 
-// enqueue asks for the past of a job up to its first sight in this start.
-func (l *Learn) enqueue(j *job, at time.Time, news bool) {
+// enqueue asks for the past of a job up to its first sight in this start. What the job shows for the first time is
+// written even if it happened while an earlier start still watched and did not see it.
+func (l *Learn) enqueue(j *job, at time.Time, news []history.Condition) {
 	from := j.rec.Mark
 	if from > 0 && j.rec.Run+1 == l.run {
 		from = max(from, l.alive)
 	}
 	until := at.UnixMilli()
-	if from > 0 && until-from < repeat && !news {
+	if from > 0 && until-from < repeat && len(news) == 0 {
 		j.rec.Mark, j.rec.Run = until, l.run
 		return // look-back bridges so short a gap
+	}
+	for i := range news {
+		from = min(from, max(0, news[i].Time-1))
 	}
 	j.backfilling = true
 	l.queue.push(past{uid: j.rec.UID, from: from, until: until, seq: j.list.Next()})

@@ -275,15 +275,11 @@ func readKnowledge(m *mapping.Mapping, root any, gauges map[string]float64) *lea
 func (f *facts) emit(t int64, m *mapping.Mapping, uid string, created int64, rec history.Record) {
 	rec(t, false, "learning_job_info", 1, "uid", uid, "dataset", strings.Join(f.Datasets, ","),
 		"output_dir", f.Info["output_dir"], "framework", f.Info["framework"])
-	for series, at := range map[string]int64{
-		"learning_job_created_seconds": created, "learning_job_start_time_seconds": f.Started, "learning_job_completion_time_seconds": f.Completed,
-	} {
-		if at > 0 {
-			rec(t, false, series, float64(at)/1000)
-		}
-	}
-	for series, v := range f.Gauges {
-		rec(t, false, series, v)
+	moment(rec, t, created, "learning_job_created_seconds")
+	moment(rec, t, f.Started, "learning_job_start_time_seconds")
+	moment(rec, t, f.Completed, "learning_job_completion_time_seconds")
+	for _, series := range slices.Sorted(maps.Keys(f.Gauges)) {
+		rec(t, false, series, f.Gauges[series])
 	}
 	if f.Phase != "" {
 		for _, v := range m.Phase.Values {
@@ -306,6 +302,13 @@ func (f *facts) emit(t int64, m *mapping.Mapping, uid string, created int64, rec
 		for _, k := range f.Knowledge.ModelList {
 			optional(rec, t, k.Score, "learning_eval_score", "metric", k.Metric, "model", k.ID)
 		}
+	}
+}
+
+// moment records a time in ms, if there is one, as Unix seconds.
+func moment(rec history.Record, t, ms int64, name string) {
+	if ms > 0 {
+		rec(t, false, name, float64(ms)/1000)
 	}
 }
 

@@ -153,11 +153,15 @@ func (l *Learn) applyJob(m *mapping.Mapping, ev resource.Event) {
 	earlier, current := s.samples()
 	if first && !young {
 		earlier = nil
-		l.enqueue(j, at, len(news) > 0)
+		l.enqueue(j, at, news)
 	} else if young {
 		j.rec.Mark, j.rec.Run = at.UnixMilli(), l.run
 	}
-	l.set(j.owner(), at, earlier, current)
+	changed := at
+	if (!first || young) && len(news) > 0 && appended {
+		changed = time.UnixMilli(j.fold.Last()) // what ended, ended with the condition
+	}
+	l.set(j.owner(), changed, earlier, current)
 	l.store.PutObject(&j.rec)
 	if digest != before {
 		l.store.PutFacts(j.rec.UID, text)

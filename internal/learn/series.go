@@ -4,6 +4,7 @@
 package learn
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strings"
@@ -27,6 +28,7 @@ type series struct {
 	b      labels.ScratchBuilder
 	byHash map[uint64]int
 	tracks []track
+	order  []int // tracks with a current value, in the order in which they were given
 	counts map[string]int
 	lost   map[string]int
 }
@@ -113,7 +115,10 @@ func (s *series) now(t int64, _ bool, name string, value float64, kv ...string) 
 	if tr == nil {
 		return
 	}
-	tr.set = true
+	if !tr.set {
+		tr.set = true
+		s.order = append(s.order, s.byHash[tr.labels.Hash()])
+	}
 	if n := len(tr.points); n > 0 && !tr.gone && same(tr.points[n-1].v, value) {
 		return
 	}
@@ -125,22 +130,25 @@ func (s *series) now(t int64, _ bool, name string, value float64, kv ...string) 
 
 func same(a, b float64) bool { return math.Float64bits(a) == math.Float64bits(b) }
 
-// samples splits what was recorded into the current values and those before them, the latter in time order.
+// samples splits what was recorded into the current values, always in the order of the calls of now, and those
+// before them, in time order. A series that began and ended before now has only the latter.
 func (s *series) samples() (earlier, current []wire.Sample) {
-	current = make([]wire.Sample, 0, len(s.tracks))
+	current = make([]wire.Sample, 0, len(s.order))
 	for i := range s.tracks {
 		tr := &s.tracks[i]
-		if !tr.set {
-			continue
+		past := tr.points
+		if tr.set {
+			past = past[:len(past)-1]
 		}
-		last := len(tr.points) - 1
-		for _, p := range tr.points[:last] {
-			if !same(p.v, stale()) {
-				earlier = append(earlier, wire.Sample{Labels: tr.labels, Time: p.t, Value: p.v})
-			}
+		for _, p := range past {
+			earlier = append(earlier, wire.Sample{Labels: tr.labels, Time: p.t, Value: p.v})
 		}
-		current = append(current, wire.Sample{Labels: tr.labels, Time: tr.points[last].t, Value: tr.points[last].v})
 	}
-	slices.SortStableFunc(earlier, func(a, b wire.Sample) int { return int(min(1, max(-1, a.Time-b.Time))) })
+	for _, i := range s.order {
+		tr := &s.tracks[i]
+		last := tr.points[len(tr.points)-1]
+		current = append(current, wire.Sample{Labels: tr.labels, Time: last.t, Value: last.v})
+	}
+	slices.SortStableFunc(earlier, func(a, b wire.Sample) int { return cmp.Compare(a.Time, b.Time) })
 	return earlier, current
 }

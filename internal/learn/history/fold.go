@@ -33,6 +33,7 @@ func (d DeployState) String() string { return deployStates()[d] }
 type stageFold struct {
 	seen     bool
 	finished bool // some pass has a duration
+	timed    bool // the newest pass has ended and has one
 	ready    bool // the deploy stage was Ready in this round
 	cond     uint8
 	// began is when the pass under way was Ready or, better, Starting; zero if neither.
@@ -147,6 +148,7 @@ func (f *Fold) setStage(c *Condition, st *stageFold, t int64, rec Record) {
 
 // setPass measures how long a pass of the stage takes: from Starting, else Ready, to Completed or Failed.
 func (f *Fold) setPass(c *Condition, st *stageFold, t int64, rec Record) {
+	st.timed = (c.Type == completed || c.Type == failed) && st.began != 0
 	switch c.Type {
 	case waiting:
 		st.began, st.starting = 0, false
@@ -159,7 +161,7 @@ func (f *Fold) setPass(c *Condition, st *stageFold, t int64, rec Record) {
 			st.began, st.starting = c.Time, true
 		}
 	case completed, failed:
-		if st.began != 0 {
+		if st.timed {
 			st.duration, st.finished = float64(c.Time-st.began)/1000, true
 			rec(t, false, "learning_job_stage_duration_seconds", st.duration, "stage", string(StageName(c.Stage)))
 		}

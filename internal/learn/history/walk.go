@@ -64,7 +64,7 @@ func (p *Past) round(f *Fold, c *Condition, m *mapping.Mapping, at time.Time) {
 	}
 	r := &p.Rounds[len(p.Rounds)-1]
 	state := f.stageState(c.Stage)
-	if state.Condition != learning.Completed && state.Condition != learning.Failed {
+	if !f.stages[c.Stage].timed {
 		state.Duration = nil // that of an earlier pass
 	}
 	if k := slices.IndexFunc(r.Stages, func(s learning.StageState) bool { return s.Stage == state.Stage }); k >= 0 {
