@@ -124,6 +124,22 @@ func (r *running) command(args ...string) string {
 	return string(out)
 }
 
+// python is how many of a fleet's peers a test makes Python: none in a short run, which needs no Debian package.
+func python(n int) string {
+	if testing.Short() {
+		return "0"
+	}
+	return strconv.Itoa(n)
+}
+
+// language is that of a peer which is Python in a full run.
+func language() string {
+	if testing.Short() {
+		return "go"
+	}
+	return "python"
+}
+
 func (r *running) eventually(what string, is func() bool) {
 	r.t.Helper()
 	ticks := time.NewTicker(100 * time.Millisecond)
@@ -194,7 +210,7 @@ func (r *running) allAbove(peers int, want float64) func() bool {
 }
 
 func TestGoAndPythonPeersLearnFromOneAnother(t *testing.T) {
-	r := start(t, "--peers", "2", "--python", "1", "--spare", "0", "--speed", "8")
+	r := start(t, "--peers", "2", "--python", python(1), "--spare", "0", "--speed", "8")
 	r.eventually("both accuracies above 0.5", r.allAbove(2, 0.5))
 	targets := r.targets()
 	for _, name := range []string{"peer-1", "peer-2"} {
@@ -208,13 +224,13 @@ func TestGoAndPythonPeersLearnFromOneAnother(t *testing.T) {
 			}
 		}
 	}
-	if r.member("peer-1").Language != "go" || r.member("peer-2").Language != "python" {
+	if r.member("peer-1").Language != "go" || r.member("peer-2").Language != language() {
 		t.Error("not one of each language")
 	}
 }
 
 func TestFleetLearnsAndSurvivesAKill(t *testing.T) {
-	r := start(t, "--peers", "4", "--python", "1", "--speed", "5", "--forget", "2s")
+	r := start(t, "--peers", "4", "--python", python(1), "--speed", "10", "--forget", "2s")
 	r.eventually("four accuracies above 0.5", r.allAbove(4, 0.5))
 
 	victim := r.member("peer-2")
@@ -240,13 +256,13 @@ func TestFleetLearnsAndSurvivesAKill(t *testing.T) {
 }
 
 func TestPeersJoinLeaveAndHang(t *testing.T) {
-	r := start(t, "--peers", "2", "--python", "0", "--spare", "2", "--speed", "5", "--forget", "2s")
+	r := start(t, "--peers", "2", "--python", "0", "--spare", "2", "--speed", "10", "--forget", "2s")
 	r.eventually("two peers in round 5", func() bool {
 		targets := r.targets()
 		return len(targets) == 2 && value(targets["peer-1"], "learning_peer_round", "") >= 5
 	})
 
-	if got := strings.TrimSpace(r.command("add", "--dir", r.dir, "--language", "python")); got != "peer-3" {
+	if got := strings.TrimSpace(r.command("add", "--dir", r.dir, "--language", language())); got != "peer-3" {
 		t.Errorf("add: got %q", got)
 	}
 	r.eventually("peer-3 joined", func() bool { _, listed := r.targets()["peer-3"]; return listed })
@@ -287,7 +303,7 @@ func TestPeersJoinLeaveAndHang(t *testing.T) {
 }
 
 func TestKilledLauncherLeavesNobodyBehind(t *testing.T) {
-	r := start(t, "--peers", "2", "--python", "1", "--speed", "5")
+	r := start(t, "--peers", "2", "--python", python(1), "--speed", "5")
 	r.eventually("two peers", func() bool { return len(r.targets()) == 2 })
 	pids := []int{r.member("peer-1").PID, r.member("peer-2").PID}
 	if err := r.cmd.Process.Kill(); err != nil {

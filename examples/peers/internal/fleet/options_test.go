@@ -4,7 +4,6 @@
 package fleet
 
 import (
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -19,7 +18,7 @@ func options(t *testing.T) Options {
 	return Options{
 		Dir: roster.Dir(filepath.Join(dir, "fleet")), SD: filepath.Join(dir, "sd", "targets.json"), Data: filepath.Join(dir, "none"), Group: "test",
 		Peers: 3, Spare: 1, Seed: 1, Alpha: 0.5, Speed: 1, Forget: time.Second,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Log: slog.New(slog.DiscardHandler),
 	}
 }
 

@@ -148,8 +148,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		m, err := gossip.Decode(b)
 		if err != nil {
-			var refusal *gossip.Refusal
-			if !errors.As(err, &refusal) {
+			if _, ok := errors.AsType[*gossip.Refusal](err); !ok {
 				t.Fatalf("error of another kind: %v", err)
 			}
 			return

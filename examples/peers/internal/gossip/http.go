@@ -37,8 +37,8 @@ func Handler(p Party) http.Handler {
 	mux.HandleFunc("GET "+Path, func(w http.ResponseWriter, _ *http.Request) { answer(w, p) })
 	mux.HandleFunc("POST "+Path, func(w http.ResponseWriter, r *http.Request) {
 		if err := take(p, http.MaxBytesReader(w, r.Body, MaxFrame)); err != nil {
-			var refusal *Refusal
-			if !errors.As(err, &refusal) {
+			refusal, ok := errors.AsType[*Refusal](err)
+			if !ok {
 				http.Error(w, err.Error(), http.StatusBadRequest)
 				return
 			}
@@ -54,8 +54,7 @@ func Handler(p Party) http.Handler {
 func take(p Party, body io.Reader) error {
 	b, err := io.ReadAll(body)
 	if err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
+		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 			return refuse(ReasonOversize, "more than %d bytes", MaxFrame)
 		}
 		return fmt.Errorf("read model: %w", err)
@@ -136,8 +135,7 @@ func (c Client) do(ctx context.Context, method, address string, frame []byte) (M
 	}
 	m, err := Decode(b)
 	if err != nil {
-		var refusal *Refusal
-		if errors.As(err, &refusal) {
+		if refusal, ok := errors.AsType[*Refusal](err); ok {
 			c.Party.Refused(refusal.Reason)
 		}
 		return Model{}, err
@@ -148,8 +146,7 @@ func (c Client) do(ctx context.Context, method, address string, frame []byte) (M
 // counted lets the party judge m, and counts it as taken or refused.
 func (c Client) counted(m Model, size int) error {
 	if err := c.Party.Offer(m); err != nil {
-		var refusal *Refusal
-		if errors.As(err, &refusal) {
+		if refusal, ok := errors.AsType[*Refusal](err); ok {
 			c.Party.Refused(refusal.Reason)
 		}
 		return err

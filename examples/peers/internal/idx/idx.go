@@ -115,6 +115,9 @@ func (r *Reader) Next(buf []byte) error {
 		return fmt.Errorf("read item: buffer of %d bytes for items of %d", len(buf), r.itemSize)
 	}
 	if _, err := io.ReadFull(r.src, buf); err != nil {
+		if errors.Is(err, io.EOF) { // only the end after the last item is one
+			err = io.ErrUnexpectedEOF
+		}
 		return fmt.Errorf("%w: %d items missing: %w", ErrFormat, r.left, err)
 	}
 	r.left--
@@ -176,7 +179,7 @@ func ReadInt32s(path string) ([]int32, error) {
 	var b [4]byte
 	for {
 		switch err := r.Next(b[:]); {
-		case errors.Is(err, io.EOF) && !errors.Is(err, ErrFormat):
+		case errors.Is(err, io.EOF):
 			return out, nil
 		case err != nil:
 			return nil, fmt.Errorf("%s: %w", path, err)

@@ -34,7 +34,7 @@ func TestReaderGivesItemsInOrder(t *testing.T) {
 			t.Errorf("item %d begins with %d, want %d", i, got, want)
 		}
 	}
-	if err := r.Next(buf); err != io.EOF {
+	if err := r.Next(buf); !errors.Is(err, io.EOF) {
 		t.Errorf("after the last item: got %v, want EOF", err)
 	}
 }
@@ -111,8 +111,11 @@ func TestMissingItemsAreAnError(t *testing.T) {
 	if err := r.Next(buf); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Next(buf); !errors.Is(err, idx.ErrFormat) {
-		t.Errorf("got %v, want ErrFormat", err)
+	if err := r.Next(buf); !errors.Is(err, idx.ErrFormat) || errors.Is(err, io.EOF) {
+		t.Errorf("half an item: got %v, want ErrFormat", err)
+	}
+	if err := r.Next(buf); !errors.Is(err, idx.ErrFormat) || errors.Is(err, io.EOF) {
+		t.Errorf("no item: got %v, want ErrFormat", err)
 	}
 }
 

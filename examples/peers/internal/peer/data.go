@@ -4,6 +4,7 @@
 package peer
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -69,7 +70,7 @@ func pick(r *idx.Reader, all []byte, keep []int32) (samples, error) {
 	var out samples
 	buf := make([]byte, r.ItemSize())
 	for at, next := int32(0), 0; next < len(keep); at++ {
-		if err := r.Next(buf); err == io.EOF {
+		if err := r.Next(buf); errors.Is(err, io.EOF) {
 			return samples{}, fmt.Errorf("sample %d is not in the data set, or the list is not sorted", keep[next])
 		} else if err != nil {
 			return samples{}, err

@@ -5,7 +5,6 @@ package peer
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"math"
 	"net/http"
@@ -63,7 +62,7 @@ func newPeer(t *testing.T, dir roster.Dir, name string) *Peer {
 	t.Helper()
 	p, err := New(Options{
 		Dir: dir, Name: name, Node: "edge-1", Location: "edge", Listen: "127.0.0.1:0", Part: -1,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
