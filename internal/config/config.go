@@ -69,7 +69,8 @@ func Bind[T any, P interface {
 	return Section{Key: key, into: into, validate: into.Validate}
 }
 
-// Config is one loaded, complete and checked configuration. It is not changed after Load.
+// Config is one loaded, complete and checked configuration. Whoever completes it further (the default scrape
+// jobs) does so before it is in use.
 type Config struct {
 	// Prometheus is the part in Prometheus' syntax, its scrape_config_files put in and its relative paths
 	// resolved. What its loader fills in by default is filled in.

@@ -4,9 +4,12 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	yamlv2 "go.yaml.in/yaml/v2"
@@ -55,6 +58,11 @@ func (c *Config) MarshalText() ([]byte, error) { return []byte(c.String()), nil 
 
 // mask hides the values that must not be printed.
 func (c *Config) mask(root *yaml.Node) {
+	// Shorter values are everywhere by chance. Longer ones first, as one may be part of another.
+	values := slices.SortedFunc(maps.Keys(c.origin.values), func(a, b string) int {
+		return cmp.Or(len(b)-len(a), strings.Compare(a, b))
+	})
+	values = slices.DeleteFunc(values, func(v string) bool { return len(v) < 4 })
 	walk(root, nil, func(path []string, _, value *yaml.Node) {
 		if value.Kind != yaml.ScalarNode {
 			return
@@ -63,10 +71,9 @@ func (c *Config) mask(root *yaml.Node) {
 			set(value, written)
 			return
 		}
-		for v, ref := range c.origin.values {
-			// Shorter ones are everywhere by chance.
-			if len(v) >= 4 && strings.Contains(value.Value, v) {
-				set(value, strings.ReplaceAll(value.Value, v, ref))
+		for _, v := range values {
+			if strings.Contains(value.Value, v) {
+				set(value, strings.ReplaceAll(value.Value, v, c.origin.values[v]))
 			}
 		}
 		if secretPath(path) {

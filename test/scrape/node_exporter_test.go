@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package scrape_test scrapes real exporters from Debian's packages, through configuration, discovery and scraper
-// as a hub joins them. It needs the package prometheus-node-exporter.
+// as a hub joins them, and the simulated kubelets of a real API server. It needs the package
+// prometheus-node-exporter.
 package scrape_test
 
 import (
@@ -60,6 +61,7 @@ func exporter(t *testing.T) (addr string, kill func()) {
 type hub struct {
 	t         *testing.T
 	file      string
+	cluster   *scrape.Cluster
 	db        *tsdb.DB
 	discovery *discover.Discovery
 	scraper   *scrape.Scraper
@@ -115,7 +117,7 @@ func (h *hub) reload(text string) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	if err := scrape.Complete(cfg.Prometheus, scrape.Defaults{Dir: filepath.Dir(h.file)}); err != nil {
+	if err := scrape.Complete(cfg.Prometheus, scrape.Defaults{Dir: filepath.Dir(h.file), Cluster: h.cluster}); err != nil {
 		h.t.Fatal(err)
 	}
 	jobs, err := discover.Targets(cfg.Prometheus)
@@ -130,16 +132,23 @@ func (h *hub) reload(text string) {
 	}
 }
 
-// live counts the series of a job that have not ended.
-func (h *hub) live(job string) int {
+// live counts the series with these labels that have not ended.
+func (h *hub) live(job string, more ...string) int { return len(h.last(job, more...)) }
+
+// last gives the newest values of series that have not ended.
+func (h *hub) last(job string, more ...string) map[string]float64 {
 	h.t.Helper()
 	q, err := h.db.Querier(0, math.MaxInt64)
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	defer func() { _ = q.Close() }()
-	n := 0
-	set := q.Select(h.t.Context(), false, nil, labels.MustNewMatcher(labels.MatchEqual, "job", job))
+	matchers := []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "job", job)}
+	for i := 0; i < len(more); i += 2 {
+		matchers = append(matchers, labels.MustNewMatcher(labels.MatchEqual, more[i], more[i+1]))
+	}
+	out := map[string]float64{}
+	set := q.Select(h.t.Context(), false, nil, matchers...)
 	for set.Next() {
 		it := set.At().Iterator(nil)
 		v := math.NaN()
@@ -147,13 +156,13 @@ func (h *hub) live(job string) int {
 			_, v = it.At()
 		}
 		if !value.IsStaleNaN(v) {
-			n++
+			out[set.At().Labels().String()] = v
 		}
 	}
 	if err := set.Err(); err != nil {
 		h.t.Fatal(err)
 	}
-	return n
+	return out
 }
 
 func (h *hub) until(what string, within time.Duration, ok func() bool) {
