@@ -247,15 +247,11 @@ func (d *diagnosis) explain(message string, path []string) string {
 		if len(path) > 0 {
 			where = dotted(path) + ": "
 		}
-		got := map[string]string{"seq": "a list", "map": "a mapping"}[m[1]]
-		if got == "" {
-			got = fmt.Sprintf("%q", m[2])
-		}
 		name := m[3]
 		if t := indirect(typeAt(d.typ, path)); t != nil && t.PkgPath() != "" && !strings.HasSuffix(name, "Duration") {
 			name = t.Kind().String()
 		}
-		return where + got + " is not " + typeName(name)
+		return where + gotKind(m) + " is not " + typeName(name)
 	}
 	if m := alreadySet.FindStringSubmatch(message); m != nil {
 		return fmt.Sprintf("key %q is there twice", m[1])
@@ -279,12 +275,35 @@ func dotted(path []string) string {
 	return b.String()
 }
 
+// words is explain for a file whose keys are not known here.
+func words(message string) string {
+	if m := unknownField.FindStringSubmatch(message); m != nil {
+		return fmt.Sprintf("unknown key %q", m[1])
+	}
+	if m := wrongType.FindStringSubmatch(message); m != nil {
+		return gotKind(m) + " is not " + typeName(m[3])
+	}
+	return reword(message)
+}
+
+// gotKind says what a wrongType message found.
+func gotKind(m []string) string {
+	switch m[1] {
+	case "seq":
+		return "a list"
+	case "map":
+		return "a mapping"
+	}
+	return fmt.Sprintf("%q", m[2])
+}
+
 // typeName turns a Go type into words.
 func typeName(t string) string {
 	switch {
 	case strings.HasPrefix(t, "[]"), t == "slice", t == "array":
 		return "a list"
-	case strings.HasPrefix(t, "map"), strings.Contains(t, "plain"), strings.HasPrefix(t, "struct"), strings.HasSuffix(t, "Config"):
+	case strings.HasPrefix(t, "map"), strings.Contains(t, "plain"), strings.HasPrefix(t, "struct"), strings.HasSuffix(t, "Config"),
+		strings.HasPrefix(t, "rulefmt."):
 		return "a mapping"
 	case strings.HasPrefix(t, "int"), strings.HasPrefix(t, "uint"):
 		return "a whole number"

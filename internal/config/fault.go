@@ -88,6 +88,19 @@ func splitLine(s string) (line int, message string) {
 	return line, m[2]
 }
 
+// splitErrors takes apart what the decoders join into one message.
+func splitErrors(s string) []string {
+	rest, ok := strings.CutPrefix(strings.TrimPrefix(s, "yaml: "), "unmarshal errors:\n")
+	if !ok {
+		return []string{s}
+	}
+	var out []string
+	for line := range strings.Lines(rest) {
+		out = append(out, strings.TrimSpace(line))
+	}
+	return out
+}
+
 // unjoin gives the errors that errors.Join put together, at any depth.
 func unjoin(err error) []error {
 	if err == nil {

@@ -160,8 +160,10 @@ func (l *loader) namedFiles(root *yaml.Node) {
 				continue
 			}
 			for _, err := range l.CheckRules(file) {
-				line, message := splitLine(strings.TrimPrefix(err.Error(), file+": "))
-				l.report.add(file, line, "%s", reword(message))
+				for _, m := range splitErrors(strings.TrimPrefix(err.Error(), file+": ")) {
+					line, message := splitLine(m)
+					l.report.add(file, line, "%s", words(message))
+				}
 			}
 		}
 	}
