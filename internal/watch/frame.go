@@ -164,8 +164,14 @@ func parseFrame(b []byte) (frame, error) {
 	return f, nil
 }
 
+// maxValues is how many values an object may have. Decoded, a value costs many times its text.
+const maxValues = 500_000
+
 // decodeObject decodes one object the way [resource.Object] promises it.
 func decodeObject(b []byte) (resource.Object, error) {
+	if len(b) > maxValues && tooManyValues(b) {
+		return nil, fmt.Errorf("%w: more than %d values", errTooLarge, maxValues)
+	}
 	var o map[string]any
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(b, &o); err != nil {
 		return nil, fmt.Errorf("decode object: %w", err)
@@ -174,6 +180,25 @@ func decodeObject(b []byte) (resource.Object, error) {
 		return nil, errors.New("decode object: null")
 	}
 	return o, nil
+}
+
+// tooManyValues counts what separates values, outside of strings.
+func tooManyValues(b []byte) bool {
+	n := 0
+	var s scanner
+	for i := 0; i < len(b); i++ {
+		if s.inString {
+			i = s.scanString(b, i)
+			continue
+		}
+		switch b[i] {
+		case '"':
+			s.inString = true
+		case ',', '{', '[':
+			n++
+		}
+	}
+	return n > maxValues
 }
 
 // identity is what is needed of an object that is too large to be decoded.

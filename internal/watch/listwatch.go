@@ -256,7 +256,12 @@ func (l *listWatch) object(f frame, received time.Time) (version string) {
 	}
 	if err != nil {
 		id := peekIdentity(f.Object)
-		l.lost("malformed", id, err)
+		reason := "malformed"
+		if errors.Is(err, errTooLarge) {
+			reason = "too_large"
+		}
+		l.lost(reason, id, err)
+		l.table.confirm(l.feed, key{id.namespace, id.name})
 		return id.version
 	}
 	version = o.Text("metadata", "resourceVersion")
@@ -266,7 +271,7 @@ func (l *listWatch) object(f frame, received time.Time) (version string) {
 	if f.Type == "DELETED" {
 		l.table.remove(l.feed, key{o.Namespace(), o.Name()}, o, received)
 	} else {
-		l.table.apply(l.feed, observation{o, version, received})
+		l.table.apply(l.feed, observation{object: o, version: version, received: received})
 	}
 	return version
 }

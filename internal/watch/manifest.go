@@ -104,6 +104,10 @@ func (r manifestReader) json(raw, data []byte, offset int) error {
 			continue
 		}
 		o, err := decodeObject(item)
+		if errors.Is(err, errTooLarge) {
+			r.refused(line)
+			continue
+		}
 		if err != nil {
 			return &lineError{line, fmt.Errorf("item %d: %w", i, err)}
 		}
@@ -114,36 +118,47 @@ func (r manifestReader) json(raw, data []byte, offset int) error {
 	return nil
 }
 
+// readYAML reads piece by piece, see [pieces].
 func (r manifestReader) readYAML(data []byte) error {
-	d := yaml.NewDecoder(bytes.NewReader(data))
-	for {
-		var document yaml.Node
-		switch err := d.Decode(&document); {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return yamlError(err)
-		}
-		if err := r.document(&document); err != nil {
-			return err
+	for p := range pieces(data) {
+		d := yaml.NewDecoder(bytes.NewReader(p.text))
+		for {
+			var document yaml.Node
+			err := d.Decode(&document)
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				err = yamlError(err)
+			} else {
+				err = r.document(&document, p)
+			}
+			if l, ok := errors.AsType[*lineError](err); ok && l.line > 0 {
+				l.line += p.line
+			}
+			if err != nil {
+				return err
+			}
 		}
 	}
+	return nil
 }
 
 // document takes in one document, whose items are decoded one by one if it is a list.
-func (r manifestReader) document(n *yaml.Node) error {
-	if n.Kind == yaml.DocumentNode {
-		n = n.Content[0]
-	}
+func (r manifestReader) document(n *yaml.Node, p piece) error {
+	n = n.Content[0]
 	nodes := []*yaml.Node{n}
 	if items, ok := listItems(n); ok {
 		nodes = items
+	}
+	if p.item && n.Kind == yaml.SequenceNode {
+		nodes = n.Content
 	}
 	for _, n := range nodes {
 		c := converter{budget: r.limit}
 		v, err := c.value(n, 0)
 		if errors.Is(err, errTooLarge) {
-			r.refused(n.Line)
+			r.refused(p.line + n.Line)
 			continue
 		}
 		if err != nil {
@@ -156,7 +171,10 @@ func (r manifestReader) document(n *yaml.Node) error {
 		if !ok {
 			return &lineError{n.Line, errors.New("this is not an object")}
 		}
-		if err := r.object(o, n.Line); err != nil {
+		if err := r.object(o, p.line+n.Line); err != nil {
+			if l, ok := errors.AsType[*lineError](err); ok {
+				l.line -= p.line // the caller adds it to all
+			}
 			return err
 		}
 	}
@@ -223,8 +241,11 @@ type converter struct {
 // maxDepth is how deep an object may be nested.
 const maxDepth = 1000
 
+// valueCost is what a value counts of the budget beyond its text.
+const valueCost = 32
+
 func (c *converter) value(n *yaml.Node, depth int) (any, error) {
-	c.budget -= len(n.Value) + 2
+	c.budget -= len(n.Value) + valueCost
 	if c.budget < 0 {
 		return nil, errTooLarge
 	}
@@ -297,11 +318,13 @@ func scalar(n *yaml.Node) (any, error) {
 	}
 }
 
-func wrapLine(n *yaml.Node, err error) error {
+func wrapLine(n *yaml.Node, err error) error { return wrap(n.Line, err) }
+
+func wrap(line int, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &lineError{n.Line, err}
+	return &lineError{line, err}
 }
 
 // lineAt gives the line, from 1, of an offset.

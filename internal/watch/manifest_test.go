@@ -7,10 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
 )
 
 // readAll gives the objects of a manifest as JSON, the lines they begin at, and what was refused.
@@ -40,6 +42,7 @@ func TestManifestForms(t *testing.T) {
 		{"YAML documents", "---\n" + a + "\n---\n# nothing\n---\n" + b + "\n...\n", []string{a, b}, []int{2, 6}},
 		{"JSON list", `{"items":[` + a + "," + b + `],"kind":"List","apiVersion":"v1"}`, []string{a, b}, []int{1, 1}},
 		{"YAML list", "apiVersion: v1\nkind: List\nitems:\n- " + a + "\n- " + b + "\n", []string{a, b}, []int{4, 5}},
+		{"list as kubectl writes it", "apiVersion: v1\nitems:\n- apiVersion: sedna.io/v1alpha1\n  kind: Model\n  metadata:\n    name: a\n- " + b + "\nkind: List\nmetadata:\n  resourceVersion: \"\"\n", []string{a, b}, []int{3, 7}},
 		{"typed list", "apiVersion: sedna.io/v1alpha1\nkind: ModelList\nitems:\n- " + a + "\n", []string{a}, []int{4}},
 		{"empty list", "apiVersion: v1\nkind: List\nitems: []\n", nil, nil},
 		{"only comments", "# a\n", nil, nil},
@@ -84,6 +87,8 @@ func TestManifestFaultsNameTheirLine(t *testing.T) {
 		{"no kind in document two", head + "---\na: 1\n", 5},
 		{"scalar", "just text\n", 1},
 		{"list of scalars", "kind: List\nitems:\n- 1\n", 3},
+		{"fault in an item", "kind: List\nitems:\n- " + fmt.Sprintf(model, "a") + "\n- apiVersion: v1\n  kind: B\n", 4},
+		{"syntax fault in an item", "kind: List\nitems:\n- " + fmt.Sprintf(model, "a") + "\n- a: 1\n  b: [\n", 6},
 		{"double key", head + "spec: {}\nspec: {}\n", 5},
 		{"not a number", head + "spec: .nan\n", 4},
 		{"number as key", head + "spec:\n  [a]: 1\n", 5},
@@ -138,6 +143,45 @@ func FuzzManifest(f *testing.F) {
 		}
 		if l, ok := errors.AsType[*lineError](err); ok && l.line > 1+strings.Count(text, "\n")+strings.Count(text, "\r")+2 {
 			t.Errorf("line %d of %q", l.line, text)
+		}
+	})
+}
+
+// wholeYAML reads a file without cutting it into pieces.
+func wholeYAML(text string) (objects []string, err error) {
+	r := manifestReader{limit: 1 << 16, refused: func(int) {}, each: func(m manifest) error {
+		b, err := json.Marshal(m.object)
+		objects = append(objects, string(b))
+		return err
+	}}
+	d := yaml.NewDecoder(strings.NewReader(text))
+	for {
+		var document yaml.Node
+		if err := d.Decode(&document); errors.Is(err, io.EOF) {
+			return objects, nil
+		} else if err != nil {
+			return objects, err
+		}
+		if err := r.document(&document, piece{}); err != nil {
+			return objects, err
+		}
+	}
+}
+
+func FuzzPieces(f *testing.F) {
+	f.Add("apiVersion: v1\nitems:\n- apiVersion: v1\n  kind: A\n  metadata:\n    name: n\n    x: |\n      - a\n      ---\n- {apiVersion: v1, kind: B, metadata: {name: m}}\nkind: List\nmetadata:\n  resourceVersion: \"\"\n---\n- a\n")
+	f.Add("kind: List\nitems:\n- apiVersion: v1\n  kind: A\n  metadata: {name: &a n}\n- *a\n--- # x\n...\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		want, err := wholeYAML(text)
+		if err != nil || strings.HasPrefix(strings.TrimSpace(text), "{") {
+			return // what is only wrong around the items may pass in pieces
+		}
+		got, _, _, err := readAll(text, 1<<16)
+		if len(strings.TrimSpace(text)) > 0 && err != nil {
+			t.Fatalf("in pieces: %v", err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
 		}
 	})
 }

@@ -223,39 +223,64 @@ type scan struct {
 	// again are files to read once more, because they may now give an object that another gave.
 	again map[string]bool
 	// winners are held back while files compete; nil before that.
-	winners map[objectID]resource.Object
+	winners map[objectID]content
+}
+
+// content is an object of a file that is not read to its end yet: nothing of a file counts before
+// all of it is known to be good, and thousands of objects may not be held decoded until then.
+type content struct {
+	packed  []byte
+	version string // resourceVersion
+	hash    string // of the content; people edit files without a thought for resourceVersion
+}
+
+// content strips and packs an object, and gives it an identity if it has none.
+func (s *scan) content(id objectID, o resource.Object) (content, error) {
+	kind := s.m.kindOf(id.apiVersion, id.kind)
+	s.p.strip.strip(kind, o)
+	if o.UID() == "" {
+		meta, _ := o.Field("metadata").(map[string]any)
+		meta["uid"] = deriveUID(kind.Group, kind.Kind, o)
+	}
+	plain, err := json.Marshal(o)
+	if err != nil {
+		return content{}, err
+	}
+	h := fnv.New128a()
+	_, _ = h.Write(plain) // a hash takes everything
+	return content{s.m.w.pack.compress(plain), o.Text("metadata", "resourceVersion"), string(h.Sum(nil))}, nil
 }
 
 // settle lets files compete for objects that lost their file, and applies the winners.
 func (s *scan) settle() {
-	s.winners = map[objectID]resource.Object{}
+	s.winners = map[objectID]content{}
 	for _, path := range slices.Sorted(maps.Keys(s.again)) {
 		if f := s.m.files[path]; f != nil {
 			s.read(path, f)
 		}
 	}
-	for id, o := range s.winners {
-		s.apply(id, o)
+	for id, c := range s.winners {
+		s.apply(id, c)
 	}
 }
 
 // read takes in a file. If that cannot be, its last good content stays.
 func (s *scan) read(path string, f *file) {
-	found := map[objectID]resource.Object{}
+	found := map[objectID]content{}
 	order := []objectID{}
 	refused, err := s.parse(path, func(o manifest) error {
 		id := objectID{o.object.Text("apiVersion"), o.object.Text("kind"), key{o.object.Namespace(), o.object.Name()}}
 		if !s.p.wanted(s.m.kindOf(id.apiVersion, id.kind)) {
 			return nil
 		}
-		if found[id] != nil {
+		if _, ok := found[id]; ok {
 			s.m.w.metrics.duplicates.Inc()
 		} else {
 			order = append(order, id)
 		}
-		found[id] = o.object
-		s.p.strip.strip(s.m.kindOf(id.apiVersion, id.kind), o.object)
-		return nil
+		c, err := s.content(id, o.object)
+		found[id] = c
+		return wrap(o.line, err)
 	})
 	if err != nil {
 		f.err = fileError(path, err)
@@ -264,7 +289,7 @@ func (s *scan) read(path string, f *file) {
 	}
 	f.err = nil
 	for id := range f.objects {
-		if found[id] == nil && refused == 0 { // one that is too large now stays as it was
+		if _, ok := found[id]; !ok && refused == 0 { // one that is too large now stays as it was
 			s.release(id, path)
 			delete(f.objects, id)
 		}
@@ -319,8 +344,8 @@ func (s *scan) definitions(path string) {
 const definitionKind = "CustomResourceDefinition"
 
 // claim lets a file give an object, if it is the newest that has it.
-func (s *scan) claim(id objectID, path string, f *file, o resource.Object) {
-	mine := claim{path, o.Text("metadata", "resourceVersion"), f.stamp.modified}
+func (s *scan) claim(id objectID, path string, f *file, c content) {
+	mine := claim{path, c.version, f.stamp.modified}
 	switch owner, ok := s.m.owners[id]; {
 	case !ok:
 	case owner.path == path:
@@ -338,10 +363,10 @@ func (s *scan) claim(id objectID, path string, f *file, o resource.Object) {
 	}
 	s.m.owners[id] = mine
 	if s.winners != nil {
-		s.winners[id] = o
+		s.winners[id] = c
 		return
 	}
-	s.apply(id, o)
+	s.apply(id, c)
 }
 
 func (s *scan) rival(id objectID, path string) {
@@ -365,14 +390,13 @@ func (s *scan) release(id objectID, path string) {
 	}
 }
 
-func (s *scan) apply(id objectID, o resource.Object) {
-	kind := s.m.kindOf(id.apiVersion, id.kind)
-	if o.UID() == "" {
-		meta, _ := o.Field("metadata").(map[string]any)
-		meta["uid"] = deriveUID(kind.Group, kind.Kind, o)
+func (s *scan) apply(id objectID, c content) {
+	o, err := s.m.w.pack.unpack(c.packed)
+	if err != nil {
+		return // cannot be: it was packed a moment ago
 	}
-	f := s.m.feed(kind)
-	f.table.apply(f.feed, observation{o, contentVersion(o), time.Now()})
+	f := s.m.feed(s.m.kindOf(id.apiVersion, id.kind))
+	f.table.apply(f.feed, observation{object: o, packed: c.packed, version: c.hash, received: time.Now()})
 }
 
 // newer compares by resourceVersion, then by the file's time.
@@ -383,13 +407,6 @@ func (c claim) newer(than claim) bool {
 		return a > b
 	}
 	return c.modified.After(than.modified)
-}
-
-// contentVersion tells contents apart; people edit files without a thought for resourceVersion.
-func contentVersion(o resource.Object) string {
-	h := fnv.New128a()
-	_ = json.NewEncoder(h).Encode(o) // a hash takes everything, and o came from JSON
-	return string(h.Sum(nil))
 }
 
 func fileError(path string, err error) *FileError {

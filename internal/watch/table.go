@@ -60,6 +60,7 @@ func newTable(kind resource.Kind, handle func(resource.Event), p *packer) *table
 // observation is an object that a feed has seen.
 type observation struct {
 	object   resource.Object
+	packed   []byte // nil: table packs
 	version  string
 	received time.Time
 }
@@ -85,8 +86,11 @@ func (t *table) apply(f *feed, o observation) {
 	if known && old.uid != uid {
 		t.deliver(resource.Deleted, t.unpack(k, old), o.received, false)
 	}
+	if o.packed == nil {
+		o.packed = t.pack.pack(o.object)
+	}
 	k.namespace = unique.Make(k.namespace).Value() // a few names, many objects
-	t.put(k, entry{uid: uid, version: o.version, packed: t.pack.pack(o.object), feed: f, round: f.round}, o.received)
+	t.put(k, entry{uid: uid, version: o.version, packed: o.packed, feed: f, round: f.round}, o.received)
 	t.deliver(resource.Applied, o.object, o.received, initial)
 }
 
@@ -274,6 +278,10 @@ func (p *packer) pack(o resource.Object) []byte {
 	if err != nil {
 		return nil // cannot be: the object was decoded from JSON
 	}
+	return p.compress(plain)
+}
+
+func (p *packer) compress(plain []byte) []byte {
 	return slices.Clip(slices.Clone(p.enc.EncodeAll(plain, make([]byte, 0, len(plain)/2))))
 }
 
