@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/periplus-io/periplus/internal/resource"
 	"github.com/periplus-io/periplus/internal/state"
@@ -105,6 +106,26 @@ func BenchmarkHandle(b *testing.B) {
 func BenchmarkHandleUnchanged(b *testing.B) {
 	e := newEngine(b, prometheus.NewRegistry(), benchSpec(b), discard{})
 	ev := applied(job(1, 1), time.Now())
+	b.ReportAllocs()
+	for b.Loop() {
+		e.Handle(b.Context(), ev)
+	}
+}
+
+// BenchmarkHandlePod is a pod of two containers through the shipped specification.
+func BenchmarkHandlePod(b *testing.B) {
+	a, err := txtar.ParseFile("testdata/kube-core.txtar")
+	if err != nil {
+		b.Fatal(err)
+	}
+	c := state.Default()
+	c.Shipped = []string{"kube"}
+	specs, err := c.Load()
+	if err != nil {
+		b.Fatal(err)
+	}
+	e := newEngine(b, prometheus.NewRegistry(), specs, discard{})
+	ev := applied(objects(b, a.Files[0].Data)[1], time.Now())
 	b.ReportAllocs()
 	for b.Loop() {
 		e.Handle(b.Context(), ev)

@@ -108,7 +108,11 @@ func (c Config) Load() ([]*spec.Spec, error) {
 			errs = append(errs, err)
 			continue
 		}
-		s, err := spec.Parse(f.Path, data, spec.Choices{Naming: f.Naming, History: f.History, Limit: f.SeriesLimit})
+		limit := c.SeriesLimit
+		if f.SeriesLimit > 0 {
+			limit = f.SeriesLimit
+		}
+		s, err := spec.Parse(f.Path, data, spec.Choices{Naming: f.Naming, History: f.History, Limit: limit})
 		if err != nil {
 			errs = append(errs, err)
 			continue

@@ -70,10 +70,22 @@ func TestReloadKeepsWhatDidNotChange(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 
+	other = strings.ReplaceAll(wrap(one), "Foo", "Qux")
+	qux := foo("q", map[string]any{"a": int64(1)})
+	qux["kind"] = "Qux"
+	e.Handle(t.Context(), applied(qux, at("10:02:00"))) // somebody else wants it, so far
+	replay = e.Apply(append(parse(t, wrap(two), spec.Choices{}), parse(t, other, spec.Choices{})...))
+	if diff := cmp.Diff([]resource.Kind{{Group: "myteam.io", Version: "v1", Kind: "Qux"}}, replay); diff != "" {
+		t.Errorf("replay -want +got:\n%s", diff)
+	}
+	if got := r.take(); got != "remove state/Bar.v1.myteam.io/uid-b "+got[len(got)-13:] {
+		t.Errorf("got %s", got)
+	}
+
 	if replay := e.Apply(nil); len(replay) > 0 {
 		t.Errorf("replay of %v for nobody", replay)
 	}
-	if got := r.take(); !strings.Contains(got, "remove state/Foo.v1.myteam.io/uid-a") || !strings.Contains(got, "remove state/Bar.v1.myteam.io/uid-b") {
+	if got := r.take(); !strings.Contains(got, "remove state/Foo.v1.myteam.io/uid-a") {
 		t.Errorf("a specification that is gone leaves series:\n%s", got)
 	}
 	if got := text(t, e); got != "" {

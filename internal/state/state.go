@@ -150,9 +150,10 @@ func (e *Engine) table(k resource.Kind) *table {
 
 // Apply replaces the specifications, all or nothing: they were checked when they were parsed.
 // Kinds for which nothing changed go on as they are. For the others, the engine has forgotten the
-// objects: whoever calls must have the source of events replay them (an Applied event for every
-// object that exists), for the kinds returned and for those that Kinds names anew. Until then their
-// series stay alive in the sink, and are missing from the text.
+// objects, or never had them: whoever calls must have the source of events replay them (an Applied
+// event for every object that exists) for the kinds returned, and watch what Kinds names now. Until
+// then their series stay alive in the sink, and are missing from the text. Of the configuration,
+// object_series_limit and label_value_bytes are those of the start.
 func (e *Engine) Apply(specs []*spec.Spec) []resource.Kind {
 	e.generation.Lock()
 	defer e.generation.Unlock()
@@ -177,8 +178,12 @@ func (e *Engine) Apply(specs []*spec.Spec) []resource.Kind {
 		delete(e.tables, t.plan.kind)
 	}
 	for k, t := range e.tables {
-		if t == nil {
-			delete(e.tables, k)
+		if t != nil {
+			continue
+		}
+		delete(e.tables, k)
+		if len(newPlan(k, specs, e.config.SeriesLimit).families) > 0 {
+			replay = append(replay, k) // watched for somebody else so far
 		}
 	}
 	return replay

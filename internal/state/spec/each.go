@@ -131,6 +131,14 @@ func (p *parser) states(n *yaml.Node) []string {
 	return list
 }
 
+// extended says whether the metric uses what kube-state-metrics does not have in a path. Then its
+// author means the elements the path names, not their entries as well.
+func (m *Metric) extended() bool {
+	extended := m.path.cel != nil || m.path.spreads()
+	m.each.each(func(p *Path) { extended = extended || p.cel != nil })
+	return extended
+}
+
 // dependsOnConditions says whether any path of the metric goes through status.conditions, and
 // whether all that do look only at its end.
 func (m *Metric) dependsOnConditions() (depends, newest bool) {

@@ -205,7 +205,7 @@ func (m *Metric) where() string {
 // info gives a series of value 1 for each element that gives at least one label. An object gives
 // one for each of its entries, and one for itself.
 func (e *Evaluator) info(m *Metric, v any) {
-	if fields, ok := v.(map[string]any); ok {
+	if fields, ok := v.(map[string]any); ok && m.entries {
 		for _, key := range slices.Sorted(maps.Keys(fields)) {
 			if e.stop {
 				return

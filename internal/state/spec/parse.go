@@ -242,6 +242,7 @@ func (p *parser) metric(n *yaml.Node, r *Resource, above *shared) {
 	m.consts = sortedLabels(merge(common, s.common))
 	m.base = newLabelSet(merge(paths, s.paths))
 	m.Conditions, m.Newest = m.dependsOnConditions()
+	m.entries = m.labelFromKey != "" || !m.extended()
 	r.metrics = append(r.metrics, m)
 }
 

@@ -102,6 +102,7 @@ type Metric struct {
 	path, value  Path
 	labelFromKey string
 	list         []string
+	entries      bool // an Info looks at the entries of an object too
 	nilIsZero    bool
 	exists       bool // the value is whether there is one
 	ignoreCase   bool // of states
