@@ -37,6 +37,9 @@ const inPod = "/var/run/secrets/kubernetes.io/serviceaccount/"
 // proxyAddress is the API server as the default jobs name it.
 const proxyAddress = "kubernetes.default.svc:443"
 
+// podDiscovery is how the files of jobs that are there without a cluster, too, find pods.
+const podDiscovery = "    kubernetes_sd_configs:\n      - role: pod\n"
+
 // Defaults say which default jobs there are.
 type Defaults struct {
 	// Dir is the folder that holds peers/ and ipfs/ with lists of targets: the configuration file's, or
@@ -115,7 +118,8 @@ func files(d Defaults) []string {
 	return names
 }
 
-// DefaultJobs gives the default jobs as the YAML to start a file of one's own from, comments included.
+// DefaultJobs gives the default jobs as the YAML to start a file of one's own from, comments included. With a
+// cluster they are those of a pod in it.
 func DefaultJobs(d Defaults) (string, error) {
 	var b strings.Builder
 	b.WriteString("scrape_configs:\n")
@@ -127,6 +131,9 @@ func DefaultJobs(d Defaults) (string, error) {
 		head, jobs, _ := strings.Cut(string(text), "scrape_configs:\n")
 		for line := range strings.Lines(head) {
 			b.WriteString("  " + line)
+		}
+		if d.Cluster == nil {
+			jobs = strings.ReplaceAll(jobs, podDiscovery, "")
 		}
 		b.WriteString(jobs + "\n")
 	}

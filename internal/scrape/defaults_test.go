@@ -105,8 +105,14 @@ func TestPrintedDefaultsCanBeLoaded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(names(complete(t, "", d)), names(complete(t, text, d))); diff != "" {
+		want, got := complete(t, "", d), complete(t, text, d)
+		if diff := cmp.Diff(names(want), names(got)); diff != "" {
 			t.Errorf("(-want +got)\n%s", diff)
+		}
+		for name := range want {
+			if w, g := len(want[name].ServiceDiscoveryConfigs), len(got[name].ServiceDiscoveryConfigs); w != g {
+				t.Errorf("%s: got %d ways of discovery, want %d", name, g, w)
+			}
 		}
 	}
 }
