@@ -3,6 +3,7 @@
 
 """Tests of the Python peer. Run: /usr/bin/python3 -m unittest discover -s python"""
 
+import contextlib
 import gzip
 import http.client
 import io
@@ -309,7 +310,8 @@ class ServerTest(unittest.TestCase):
 
 class PeerTest(unittest.TestCase):
     def test_alone_it_joins_learns_and_leaves(self):
-        with tempfile.TemporaryDirectory() as folder:
+        log = io.StringIO()
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(log):
             self.group(folder)
             stop = threading.Event()
             peer = Peer(_options(["--join", folder, "--name", "me"]), stop)
@@ -328,6 +330,13 @@ class PeerTest(unittest.TestCase):
                 "learning_peer_accuracy", {"peer": "me", "group": "test", "split": "test"}
             )
             self.assertGreater(accuracy, 0.5)
+        lines = [json.loads(line) for line in log.getvalue().splitlines()]
+        self.assertEqual(["no real data set was found: this peer learns from GENERATED images", "joined", "round"],
+                         [line["msg"] for line in lines[:3]])  # fmt: skip
+        self.assertEqual(
+            {"time", "level", "msg", "peer", "group", "round", "loss", "accuracy", "neighbours", "merged"},
+            set(lines[2]),
+        )
 
     def group(self, folder):
         """Two classes, bright above or bright below, 200 samples."""
