@@ -6,6 +6,7 @@ package keep_test
 import (
 	"context"
 	"log/slog"
+	"math"
 	"runtime"
 	"strconv"
 	"testing"
@@ -29,6 +30,7 @@ func (s *nowhere) Append(ref uint64, _ labels.Labels, _ int64, _ float64) (uint6
 	return ref, nil
 }
 func (*nowhere) Intern(l labels.Labels) labels.Labels          { return l }
+func (*nowhere) Seen(labels.Labels) int64                      { return math.MinInt64 }
 func (*nowhere) Cut() func() error                             { return func() error { return nil } }
 func (*nowhere) Backfill(context.Context, []wire.Sample) error { return nil }
 

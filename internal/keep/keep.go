@@ -33,7 +33,7 @@ import (
 	"github.com/periplus-io/periplus/internal/wire"
 )
 
-// Store is where samples go. keep calls Append, Intern and Cut one at a time; the function that Cut
+// Store is where samples go. keep calls Append, Intern, Seen and Cut one at a time; the function that Cut
 // gives and Backfill may run beside them. Errors may have a method Reason() string with one of the
 // words that keep counts under; disk_full means that the sample may be taken later.
 type Store interface {
@@ -41,6 +41,9 @@ type Store interface {
 	Append(ref uint64, l labels.Labels, t int64, v float64) (uint64, error)
 	// Intern gives labels that share memory with the store, for a series just appended, else l.
 	Intern(l labels.Labels) labels.Labels
+	// Seen gives the time up to which the store holds what happened to the series, from before this
+	// start; math.MinInt64 for a series that it does not know.
+	Seen(l labels.Labels) (until int64)
 	// Cut ends the batch and gives the function that writes it.
 	Cut() (commit func() error)
 	// Backfill writes old samples as they are, and returns once they survive a crash.
@@ -67,8 +70,11 @@ const (
 	batchLimit = 200_000
 	// aheadLimit is how far ahead of this machine's clock an event may be.
 	aheadLimit = 10 * time.Second
-	// oldEvent is the age from which the first value of a series is written at the present only.
-	oldEvent = 7 * 24 * time.Hour
+	// lateEvent is the age from which the first sample of a series goes the way of History: a store
+	// takes what is out of order slowly, and at a start most first samples are.
+	lateEvent = 50 * time.Minute
+	// lateLimit is how many such samples may wait.
+	lateLimit = 4_000_000
 	// endedAge is how long the last time of an ended series is remembered.
 	endedAge = 10 * time.Minute
 	// unsentLimit is how many samples are held while the disk is full.
@@ -83,6 +89,7 @@ type Keep struct {
 	repeat  time.Duration
 	flush   time.Duration
 	dirty   chan struct{}
+	aged    chan struct{}
 
 	// writing is held while a batch is written; it is taken before mu.
 	writing sync.Mutex
@@ -101,7 +108,9 @@ type Keep struct {
 	unsent  []wire.Sample
 	// ended are the last times of series that ended within endedAge, so that one that comes back is
 	// not written behind its marker.
-	ended   map[uint64]int64
+	ended map[uint64]int64
+	// late are first samples for the store's past.
+	late    []wire.Sample
 	scratch map[uint64]int
 	clashes map[uint64]struct{}
 }
@@ -125,6 +134,7 @@ func New(o Options) (*Keep, error) {
 		repeat:  o.Repeat,
 		flush:   o.Flush,
 		dirty:   make(chan struct{}, 1),
+		aged:    make(chan struct{}, 1),
 		owners:  make(map[string]*owner),
 		writers: make(map[uint64]*owner),
 		waiting: make(map[uint64][]*owner),
@@ -136,6 +146,9 @@ func New(o Options) (*Keep, error) {
 
 // Run writes batches and repeats until ctx ends. Then it writes what waits and returns.
 func (k *Keep) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { k.runLate(ctx) })
 	tick := time.NewTicker(k.repeat / slots)
 	defer tick.Stop()
 	slot := 0
@@ -306,6 +319,35 @@ func (k *Keep) repeatOwner(o *owner, now, recent int64) int {
 		n++
 	}
 	return n
+}
+
+// runLate hands the first samples of long-standing values to the store, many at a time.
+func (k *Keep) runLate(ctx context.Context) {
+	const pause = 200 * time.Millisecond
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+		case <-k.aged:
+		}
+		timer.Reset(pause)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		k.mu.Lock()
+		late := k.late
+		k.late = nil
+		k.mu.Unlock()
+		// What comes with the end is still logged: the store takes it without waiting.
+		if err := k.History(context.WithoutCancel(ctx), late); err != nil {
+			k.log.Warn("first samples of series could not be written at the times of their events", "err", err)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+	}
 }
 
 // History writes samples of the past at their own times: inside the store's out-of-order window at

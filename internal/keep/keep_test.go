@@ -36,6 +36,7 @@ type fake struct {
 	pending []wire.Sample
 	samples map[string][]wire.Sample
 	past    []wire.Sample
+	seen    map[string]int64
 	full    bool
 	torn    int // commits that fail
 }
@@ -66,6 +67,13 @@ func (f *fake) Append(ref uint64, l labels.Labels, t int64, v float64) (uint64, 
 }
 
 func (f *fake) Intern(l labels.Labels) labels.Labels { return l }
+
+func (f *fake) Seen(l labels.Labels) int64 {
+	if until, ok := f.seen[l.String()]; ok {
+		return until
+	}
+	return math.MinInt64
+}
 
 func (f *fake) Cut() func() error {
 	f.mu.Lock()
@@ -213,10 +221,30 @@ func TestUnchangedValueIsRepeatedEveryMinute(t *testing.T) {
 func TestLongPastEventIsVisibleAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := open(t)
-		r.Set("job", time.Now(), nil, []wire.Sample{r.sample(seriesA, -time.Hour, 1), r.sample(seriesB, -30*24*time.Hour, 1)})
-		time.Sleep(100 * time.Millisecond)
-		r.want(t, seriesA, "-3600.000=1", "0.000=1")
+		r.Set("job", time.Now(), nil, []wire.Sample{r.sample(seriesA, -10*time.Minute, 1), r.sample(seriesB, -30*24*time.Hour, 1)})
+		time.Sleep(time.Second)
+		r.want(t, seriesA, "-600.000=1", "0.000=1")
 		r.want(t, seriesB, "0.000=1")
+		if got := r.store.past; len(got) != 1 || got[0].Time != r.start.Add(-30*24*time.Hour).UnixMilli() {
+			t.Errorf("sent to the past: %v", got)
+		}
+		r.stop()
+	})
+}
+
+func TestRestartDoesNotWriteAgainWhatTheStoreHas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := open(t)
+		r.store.seen = map[string]int64{seriesA.String(): r.start.Add(-2 * time.Hour).UnixMilli(), seriesB.String(): r.start.Add(-2 * time.Hour).UnixMilli()}
+		r.Set("job", time.Now(), []wire.Sample{r.sample(seriesB, -24*time.Hour, 0)}, []wire.Sample{
+			r.sample(seriesA, -3*time.Hour, 1), r.sample(seriesB, -time.Hour, 1),
+		})
+		time.Sleep(time.Second)
+		r.want(t, seriesA, "0.000=1")
+		r.want(t, seriesB, "0.000=1")
+		if got := r.store.past; len(got) != 1 || got[0].Time != r.start.Add(-time.Hour).UnixMilli() {
+			t.Errorf("sent to the past: %v, want the change during the stop", got)
+		}
 		r.stop()
 	})
 }

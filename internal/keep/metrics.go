@@ -13,6 +13,7 @@ import (
 const (
 	reasonDiskFull  = "disk_full"
 	reasonDuplicate = "duplicate"
+	reasonTooMany   = "too_many"
 	reasonOther     = "other"
 )
 

@@ -240,17 +240,38 @@ func (k *Keep) present(o *owner, c *clock, current []wire.Sample) {
 	}
 }
 
-// change writes s' new value unless it is the old one. The first value of a series whose event is
-// older than any window of the store is left to present, and its past to History.
+// change writes s' new value unless it is the old one. The first sample of a series may be of an event
+// long ago: the store may have it from before a restart, or else it goes where old samples go. Then
+// present writes the value at the present time too.
 func (k *Keep) change(s *series, c *clock, sample wire.Sample) {
-	if s.last != never && math.Float64bits(s.value) == math.Float64bits(sample.Value) {
+	if s.last != never {
+		if math.Float64bits(s.value) != math.Float64bits(sample.Value) {
+			k.hold(s, k.append(s, c.clamp(sample.Time), sample.Value))
+		}
 		return
 	}
-	if s.last == never && sample.Time < c.now-oldEvent.Milliseconds() {
+	switch {
+	case sample.Time < c.now-k.repeat.Milliseconds() && sample.Time <= k.store.Seen(s.labels):
 		s.value = sample.Value
+	case sample.Time < c.now-lateEvent.Milliseconds():
+		s.value = sample.Value
+		k.postpone(sample)
+	default:
+		k.hold(s, k.append(s, c.clamp(sample.Time), sample.Value))
+	}
+}
+
+// postpone leaves a sample to runLate.
+func (k *Keep) postpone(sample wire.Sample) {
+	if len(k.late) >= lateLimit {
+		k.metrics.refused(reasonTooMany).Inc()
 		return
 	}
-	k.hold(s, k.append(s, c.clamp(sample.Time), sample.Value))
+	k.late = append(k.late, sample)
+	select {
+	case k.aged <- struct{}{}:
+	default:
+	}
 }
 
 // append puts one sample of s into the batch, after its last one. The value becomes s' value even if

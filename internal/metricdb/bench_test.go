@@ -85,6 +85,11 @@ func BenchmarkAppend(b *testing.B) {
 // BenchmarkLiveSeries keeps 300,000 series of 10,000 owners and reports what the process holds: the
 // heap and the resident set after the first set and a repeat of all.
 func BenchmarkLiveSeries(b *testing.B) {
+	b.Run("event=now", func(b *testing.B) { liveSeries(b, 0) })
+	b.Run("event=3d", func(b *testing.B) { liveSeries(b, 3*24*time.Hour) })
+}
+
+func liveSeries(b *testing.B, age time.Duration) {
 	const owners, per = 10_000, 30
 	for b.Loop() {
 		before := rss(b)
@@ -101,7 +106,7 @@ func BenchmarkLiveSeries(b *testing.B) {
 		for o := range owners {
 			set := make([]wire.Sample, 0, per)
 			for _, l := range ownerLabels(o, per) {
-				set = append(set, wire.Sample{Labels: l, Time: start.UnixMilli(), Value: 1})
+				set = append(set, wire.Sample{Labels: l, Time: start.Add(-age).UnixMilli(), Value: 1})
 			}
 			k.Set(strconv.Itoa(o), start, nil, set)
 		}

@@ -18,14 +18,10 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// backfillRange is the longest time one block of old samples spans: 18 h, the third of the ranges
-// into which the engine compacts. Blocks end at multiples of it.
-const backfillRange int64 = 18 * 3600 * 1000
-
 // writeBlocks writes e as blocks into the store and makes them visible. A block that overlaps others
 // is fine: queries merge them, identical samples count once, and the engine compacts them into one.
 func (d *DB) writeBlocks(ctx context.Context, scratch string, e *epoch) error {
-	span := min(backfillRange, longestBlock(time.Duration(d.opts.Settings.Retention.Time)))
+	span := backfillRange(time.Duration(d.opts.Settings.Retention.Time))
 	slices.SortFunc(e.samples, func(a, b oldSample) int {
 		return cmp.Or(cmp.Compare(floorDiv(a.time, span), floorDiv(b.time, span)),
 			cmp.Compare(a.ref, b.ref), cmp.Compare(a.time, b.time))
@@ -48,6 +44,16 @@ func (d *DB) writeBlocks(ctx context.Context, scratch string, e *epoch) error {
 		rest = rest[end:]
 	}
 	return d.reloader.reload(ctx, d.tsdb)
+}
+
+// backfillRange is the time that one block of old samples spans, in milliseconds: the longest of the
+// ranges into which the engine joins its blocks. Blocks begin and end at multiples of it.
+func backfillRange(retention time.Duration) int64 {
+	span := tsdb.DefaultBlockDuration
+	for span*3 <= longestBlock(retention) {
+		span *= 3
+	}
+	return span
 }
 
 func floorDiv(a, b int64) int64 {

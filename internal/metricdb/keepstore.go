@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -20,7 +21,7 @@ func (d *DB) KeepStore() *KeepStore {
 	return &KeepStore{intake: intake{db: d, w: d.metrics.writer("state")}, old: d.metrics.writer("backfill")}
 }
 
-// KeepStore collects samples in a batch. Append, Intern and Cut are for one goroutine at a time; the
+// KeepStore collects samples in a batch. Append, Intern, Seen and Cut are for one goroutine at a time; the
 // functions that Cut returns and Backfill may run beside them.
 type KeepStore struct {
 	intake intake
@@ -77,6 +78,21 @@ func (k *KeepStore) Intern(l labels.Labels) labels.Labels {
 	return l
 }
 
+// Seen gives the newest time that was in the store when it was opened, if it knew the series then:
+// what happened to it up to that time is there. For any other series it is math.MinInt64.
+func (k *KeepStore) Seen(l labels.Labels) (until int64) {
+	if k.intake.db.replayed == math.MinInt64 {
+		return math.MinInt64
+	}
+	if k.batch == nil {
+		k.batch = k.intake.appender(context.Background())
+	}
+	if ref, _ := k.batch.GetRef(l, 0); ref == 0 {
+		return math.MinInt64
+	}
+	return k.intake.db.replayed
+}
+
 // Cut ends the batch and gives the function that writes it; samples appended from now on belong to
 // the next one. A batch is written whole or not at all.
 func (k *KeepStore) Cut() (commit func() error) {
@@ -92,25 +108,34 @@ func (k *KeepStore) Cut() (commit func() error) {
 // samples are on their way.
 const backfillMargin = 10 * time.Minute
 
-// Backfill writes samples of the past at their own times: within the out-of-order window into the
-// head, before it into blocks, which are logged on return and visible some seconds later. Samples
-// that are there already change nothing. It returns what was refused, which is counted.
+// backfillInline is how many samples of one call the head takes out of order. It does that one by one,
+// with two WAL records and half a kilobyte for each series; blocks are a tenth of the work.
+const backfillInline = 100
+
+// Backfill writes samples of the past at their own times. Those that the head takes in order, and a
+// few that it takes out of order, go there and are visible on return. More, and those before the
+// out-of-order window, are logged on return and written as blocks, visible some seconds later.
+// Samples that are there already change nothing. It returns what was refused, which is counted.
 func (k *KeepStore) Backfill(ctx context.Context, samples []wire.Sample) error {
 	var (
 		d       = k.intake.db
 		now     = time.Now().UnixMilli()
 		oldest  = now - d.past.retention.Load()
 		window  = max(d.tsdb.Head().MaxTime(), now) - (d.opts.OutOfOrderWindow - backfillMargin).Milliseconds()
+		bound   = window
 		fresh   []wire.Sample
 		old     []wire.Sample
 		tooOld  int
 		cluster = k.intake.pass()
 	)
+	if minValid, ok := d.tsdb.Head().AppendableMinValidTime(); ok && len(samples) > backfillInline {
+		bound = max(bound, minValid+time.Minute.Milliseconds())
+	}
 	for _, s := range samples {
 		switch {
 		case s.Time < oldest:
 			tooOld++
-		case s.Time < window:
+		case s.Time < bound:
 			s.Labels = cluster.labels(s.Labels)
 			old = append(old, s)
 		default:

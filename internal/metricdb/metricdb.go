@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -108,6 +109,8 @@ type DB struct {
 	past     *past
 	reloader *reloader
 	scrapes  scrapeManager
+	// replayed is the newest time found at Open; math.MinInt64 in a new store.
+	replayed int64
 
 	// sending is true while there are remote-write endpoints.
 	sending   atomic.Bool
@@ -176,6 +179,10 @@ func newEngine(o Options) (*promql.Engine, error) {
 // so, and if that one is days old (resource state is written at event time) the engine would cut the
 // head into a block for every two hours since.
 func (d *DB) startHead() {
+	d.replayed = math.MinInt64
+	if head := d.tsdb.Head(); head.NumSeries() > 0 {
+		d.replayed = min(head.MaxTime(), time.Now().UnixMilli())
+	}
 	app := d.tsdb.Head().Appender(context.Background())
 	// A sample without labels sets the head's time and is then refused.
 	_, _ = app.Append(0, labels.EmptyLabels(), time.Now().UnixMilli(), 0)

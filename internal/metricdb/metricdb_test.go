@@ -119,16 +119,16 @@ func (d *db) counter(t testing.TB, name string, want ...string) float64 {
 	return 0
 }
 
-// eventually polls until ok or ten seconds have passed.
+// eventually polls until ok or half a minute has passed.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(30 * time.Second)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		select {
 		case <-deadline:
-			t.Fatalf("%s: not within ten seconds", what)
+			t.Fatalf("%s: not within half a minute", what)
 		case <-tick.C:
 		}
 	}
