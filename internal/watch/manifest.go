@@ -121,6 +121,10 @@ func (r manifestReader) json(raw, data []byte, offset int) error {
 // readYAML reads piece by piece, see [pieces].
 func (r manifestReader) readYAML(data []byte) error {
 	for p := range pieces(data) {
+		if p.tooManyValues() {
+			r.refused(p.line + 1)
+			continue
+		}
 		d := yaml.NewDecoder(bytes.NewReader(p.text))
 		for {
 			var document yaml.Node

@@ -18,6 +18,19 @@ type piece struct {
 	item bool
 }
 
+// tooManyValues guesses, from what separates values, whether decoding would take memory out of all
+// proportion. Text in strings counts too, which matters only far beyond what people write.
+func (p piece) tooManyValues() bool {
+	if len(p.text) < maxValues {
+		return false
+	}
+	n := 0
+	for _, mark := range []string{": ", ":\n", "- ", ", "} {
+		n += bytes.Count(p.text, []byte(mark))
+	}
+	return n > maxValues
+}
+
 var (
 	separator = regexp.MustCompile(`(?m)^---(\s|$)`)
 	listKind  = regexp.MustCompile(`(?m)^kind: *['"]?[A-Za-z0-9]*List['"]? *\r?$`)
