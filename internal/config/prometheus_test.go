@@ -13,8 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	promconfig "github.com/prometheus/prometheus/config"
-	_ "github.com/prometheus/prometheus/discovery/dns"        // dns_sd_configs
-	_ "github.com/prometheus/prometheus/discovery/http"       // http_sd_configs
+	_ "github.com/prometheus/prometheus/discovery/dns"  // dns_sd_configs
+	_ "github.com/prometheus/prometheus/discovery/http" // http_sd_configs
 
 	"github.com/periplus-io/periplus/internal/config"
 )
