@@ -33,6 +33,7 @@ type observed struct {
 	last   uint64 // print of the last condition
 	newest int64  // time of the newest one, ms
 	at     int64  // time of the last samples, ms
+	told   bool   // the first observation had it all from its conditions
 }
 
 // moment is the list of conditions cut to its first upto, and when that was all of it.
@@ -85,6 +86,7 @@ func (o *observed) observe(ev resource.Event, known bool) (at int64, steps []mom
 	if !known && (ev.Initial || len(list) == 0 || conditionTime(list[0]) < received-fresh.Milliseconds()) {
 		first = len(list) // long ago, or not told
 	}
+	o.told = o.told || !known && first < len(list)
 	at = received
 	switch {
 	case first < len(list):

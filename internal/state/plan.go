@@ -39,6 +39,8 @@ type family struct {
 	tally  tally // of a Count
 	// follows is set where the series at each condition of the list matter.
 	follows bool
+	// atLimit is set once series were refused for the limit, warned once that was logged.
+	atLimit, warned bool
 }
 
 func newPlan(k resource.Kind, specs []*spec.Spec, limit int) *plan {
@@ -203,6 +205,7 @@ func (w *work) series(set []spec.Label, value float64) bool {
 func (w *work) refuse(reason string) {
 	if w.counting {
 		w.m.refuse(w.current.Name, reason)
+		w.current.atLimit = w.current.atLimit || reason == refusedLimit
 	}
 }
 

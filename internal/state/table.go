@@ -35,7 +35,6 @@ type entry struct {
 	// counts are what it adds to Count families.
 	counts []string
 	logged bool
-	filled bool
 }
 
 func newTable(e *Engine, p *plan) *table {
@@ -131,21 +130,19 @@ func (t *table) send(en *entry, ev resource.Event, known, changed bool) {
 		t.engine.metrics.samples.Add(float64(len(earlier) + len(current)))
 		t.engine.sink.Set(t.owner(en.uid), time.UnixMilli(at), earlier, current)
 	}
-	if t.plan.history && !known && !en.filled {
-		en.filled = true
+	if t.plan.history && !known && !en.seen.told {
 		t.engine.fills.add(fillJob{t, ev.Object, ev.Received})
 	}
 }
 
 // remove forgets an object.
 func (t *table) remove(object resource.Object, at time.Time) {
-	if en, ok := t.objects[object.Namespace()+"/"+object.Name()]; ok {
+	en, ok := t.objects[object.Namespace()+"/"+object.Name()]
+	if ok && (en.uid == object.UID() || object.UID() == "") {
 		t.forget(en, at)
-		if en.uid == object.UID() {
-			return
-		}
+		return
 	}
-	// Not held, since a reload perhaps; the sink may hold it.
+	// Not held, since a reload perhaps, or replaced; the sink may hold it.
 	if t.engine.sink != nil && object.UID() != "" {
 		t.engine.sink.Remove(t.owner(object.UID()), at)
 	}
@@ -193,6 +190,13 @@ func (t *table) texts() []rendered {
 
 // complain counts what was wrong with the object and logs it the first time.
 func (t *table) complain(en *entry, object resource.Object) {
+	for _, f := range t.plan.families {
+		if f.atLimit && !f.warned {
+			f.warned = true
+			t.engine.log.Warn("metric is at its limit of series, more are refused",
+				"kind", t.plan.kind.Kind, "metric", f.Name, "limit", f.limit)
+		}
+	}
 	for _, f := range t.work.faults {
 		t.engine.metrics.faults.WithLabelValues(f.metric.Name).Inc()
 		if !en.logged && !f.metric.Quiet {

@@ -124,7 +124,7 @@ func (e *Evaluator) gauge(m *Metric, v any) {
 	fields, ok := v.(map[string]any)
 	// A CEL value of an object looks at the object as a whole unless its keys are asked for.
 	if !ok || m.value.cel != nil && m.labelFromKey == "" {
-		e.each(v, func(key string, el any) { e.value(m, el, key, "") })
+		e.each(v, func(key string, el any) { e.value(m, el, key, nil) })
 		return
 	}
 	found := false
@@ -135,7 +135,7 @@ func (e *Evaluator) gauge(m *Metric, v any) {
 		found = e.entry(m, fields, key) || found
 	}
 	if !found && !m.value.empty() && m.labelFromKey == "" {
-		e.value(m, v, "", "")
+		e.value(m, v, "", nil)
 	}
 }
 
@@ -154,16 +154,31 @@ func (e *Evaluator) entry(m *Metric, fields map[string]any, key string) bool {
 		}
 		e.begin(m, key)
 		e.labels, _ = e.collect(e.labels, &m.each, el, key)
-		e.labels, _ = e.collect(e.labels, &m.each, fields, key)
+		e.surround(m, fields)
 		e.give(f)
 		return true
 	}
-	return e.value(m, el, key, key)
+	return e.value(m, el, key, fields)
 }
 
-// value gives the series of one element and says whether it had a value. label is the key as
-// labelFromKey takes it.
-func (e *Evaluator) value(m *Metric, el any, key, label string) bool {
+// surround adds labels that an entry does not have from the object it is in.
+func (e *Evaluator) surround(m *Metric, fields map[string]any) {
+	for i := range m.each.named {
+		s := &m.each.named[i]
+		if len(s.path.steps) == 0 || slices.ContainsFunc(e.labels, func(l Label) bool { return l.Name == s.name }) {
+			continue
+		}
+		if got, err := e.get(&s.path, fields, ""); err == nil {
+			if t, ok := text(got); ok {
+				e.labels = append(e.labels, Label{s.name, t})
+			}
+		}
+	}
+}
+
+// value gives the series of one element and says whether it had a value. An entry of an object comes
+// with the object's fields.
+func (e *Evaluator) value(m *Metric, el any, key string, fields map[string]any) bool {
 	got, err := el, error(nil)
 	if !m.value.empty() {
 		if el == nil && !m.nilIsZero {
@@ -188,8 +203,14 @@ func (e *Evaluator) value(m *Metric, el any, key, label string) bool {
 	} else if !m.nilIsZero {
 		return false
 	}
-	e.begin(m, label)
-	e.labels, _ = e.collect(e.labels, &m.each, el, key)
+	if fields == nil {
+		e.begin(m, "")
+		e.labels, _ = e.collect(e.labels, &m.each, el, key)
+	} else {
+		e.begin(m, key)
+		e.labels, _ = e.collect(e.labels, &m.each, el, key)
+		e.surround(m, fields)
+	}
 	e.give(f)
 	return true
 }
