@@ -30,7 +30,7 @@ func Example() {
 	go func() { done <- k.Run(ctx) }()
 
 	running := labels.FromStrings("__name__", "learning_job_stage", "job_name", "helmet", "stage", "Train")
-	event := time.Now().Add(-time.Second)
+	event := time.Now().Add(-time.Second).Truncate(time.Millisecond)
 	k.Set("LifelongLearningJob/edge/helmet", event, nil, []wire.Sample{{Labels: running, Time: event.UnixMilli(), Value: 1}})
 	k.Remove("LifelongLearningJob/edge/helmet", time.Now())
 

@@ -39,6 +39,7 @@ type fake struct {
 	seen    map[string]int64
 	full    bool
 	torn    int // commits that fail
+	slow    time.Duration
 }
 
 func newFake() *fake {
@@ -81,6 +82,7 @@ func (f *fake) Cut() func() error {
 	batch := f.pending
 	f.pending = nil
 	return func() error {
+		time.Sleep(f.slow)
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if f.torn > 0 {
@@ -371,6 +373,94 @@ func TestHistoryIsPassedOnInBatches(t *testing.T) {
 	cancel()
 	if err := k.History(ctx, samples); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled History: %v", err)
+	}
+}
+
+func TestSlowDiskDoesNotHoldUpSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := open(t)
+		r.store.slow = 20 * time.Second
+		for range 10 {
+			r.Set("job", time.Now(), nil, []wire.Sample{r.sample(seriesA, time.Since(r.start), time.Since(r.start).Seconds())})
+			time.Sleep(100 * time.Millisecond)
+		}
+		if took := time.Since(r.start); took != time.Second {
+			t.Errorf("ten sets and pauses of 100 ms took %s", took)
+		}
+		time.Sleep(time.Minute)
+		if got := len(r.store.of(seriesA, r.start)); got < 10 {
+			t.Errorf("%d samples written", got)
+		}
+		r.stop()
+	})
+}
+
+func TestOddSetsDoNoHarm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := open(t)
+		nan := r.sample(seriesB, 0, math.NaN())
+		r.Set("", time.Time{}, nil, nil)
+		r.Set("job", time.Time{}, []wire.Sample{{}, {}}, []wire.Sample{
+			r.sample(seriesA, 0, 1), r.sample(seriesA, 0, 2), nan, {Time: math.MaxInt64}, {Time: math.MinInt64},
+			{Labels: seriesC, Time: math.MinInt64, Value: math.Inf(1)},
+		})
+		r.Set("job", time.Now(), nil, []wire.Sample{nan, r.sample(seriesA, 0, 1)})
+		time.Sleep(time.Second)
+		r.want(t, seriesA, "0.000=1")
+		r.want(t, seriesB, "0.000=NaN")
+		r.want(t, seriesC, "0.000=+Inf", "0.001=stale")
+		r.Set("job", time.Now(), nil, nil)
+		time.Sleep(2 * time.Minute)
+		r.want(t, seriesA, "0.000=1", "1.000=stale")
+		if got := r.counter(t, "periplus_keep_owners", ""); got != 0 {
+			t.Errorf("%g owners left", got)
+		}
+		r.stop()
+	})
+}
+
+func TestManyGoroutinesAtOnce(t *testing.T) {
+	r := &rig{store: newFake(), reg: prometheus.NewRegistry(), start: time.Now()}
+	k, err := keep.New(keep.Options{Store: r.store, Log: slog.New(slog.DiscardHandler), Registry: r.reg, Repeat: 60 * time.Millisecond, Flush: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- k.Run(ctx) }()
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range 300 {
+				owner, at := fmt.Sprint("owner", (g+i)%5), time.Now()
+				if i%7 == 0 {
+					k.Remove(owner, at)
+					continue
+				}
+				k.Set(owner, at, nil, []wire.Sample{
+					{Labels: labels.FromStrings("__name__", "s", "n", fmt.Sprint(i%11)), Time: at.UnixMilli(), Value: float64(i)},
+					{Labels: seriesA, Time: at.Add(-2 * time.Hour).UnixMilli(), Value: 1},
+				})
+			}
+		})
+	}
+	wg.Wait()
+	for g := range 5 {
+		k.Remove(fmt.Sprint("owner", g), time.Now())
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	for name, samples := range r.store.samples {
+		for i := 1; i < len(samples); i++ {
+			if samples[i].Time <= samples[i-1].Time {
+				t.Fatalf("%s: time %d after %d", name, samples[i].Time, samples[i-1].Time)
+			}
+		}
+		if !value.IsStaleNaN(samples[len(samples)-1].Value) {
+			t.Errorf("%s does not end with a marker", name)
+		}
 	}
 }
 
