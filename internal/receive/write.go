@@ -35,10 +35,11 @@ func refuse(status int, reason, format string, args ...any) *httpError {
 	return &httpError{status, reason, fmt.Errorf(format, args...)}
 }
 
-// buffers is the pair of byte slices that one request needs; they are reused.
+// buffers is the memory that one request needs; it is reused.
 type buffers struct {
 	body    bytes.Buffer
 	decoded []byte
+	table   symbols
 }
 
 // maxPooled keeps a rare huge request from pinning its memory.
@@ -54,7 +55,8 @@ func (r *Receiver) serveWrite(w http.ResponseWriter, req *http.Request) {
 	}
 	buf := r.pool.Get().(*buffers)
 	defer func() {
-		if buf.body.Cap() <= maxPooled && cap(buf.decoded) <= maxPooled {
+		if buf.body.Cap() <= maxPooled && cap(buf.decoded) <= maxPooled && cap(buf.table.text) <= maxPooled/24 {
+			clear(buf.table.text) // they point into decoded, which may be replaced
 			r.pool.Put(buf)
 		}
 	}()
@@ -67,7 +69,7 @@ func (r *Receiver) serveWrite(w http.ResponseWriter, req *http.Request) {
 
 	b := newBatch(r, req.Context())
 	if version == messageV2 {
-		err = b.decodeV2(message)
+		err = b.decodeV2(message, &buf.table)
 	} else {
 		err = b.decodeV1(message)
 	}
