@@ -96,10 +96,10 @@ func TestMemoryPerObject(t *testing.T) {
 		runtime.KeepAlive(l)
 		return per
 	}
-	small, large := measure(1000), measure(20000)
-	t.Logf("%.0f bytes per object of %d at 1,000, %.0f at 20,000", small, len(jobJSON(0, 0)), large)
+	small, large := measure(1000), measure(8000)
+	t.Logf("%.0f bytes per object of %d at 1,000, %.0f at 8,000", small, len(jobJSON(0, 0)), large)
 	if large > 4<<10 || large > 1.3*small {
-		t.Errorf("an object costs %.0f bytes at 20,000 objects, %.0f at 1,000", large, small)
+		t.Errorf("an object costs %.0f bytes at 8,000 objects, %.0f at 1,000", large, small)
 	}
 }
 

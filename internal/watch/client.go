@@ -61,7 +61,7 @@ func (c *client) get(ctx context.Context, path string, query url.Values, accept 
 		return nil, fmt.Errorf("make request: %w", err)
 	}
 	req.Header.Set("Accept", accept)
-	resp, err := c.http.Do(req)
+	resp, err := c.http.Do(req) //nolint:bodyclose // wrapped below, the caller closes it
 	timer.Stop()
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
@@ -77,7 +77,7 @@ func (c *client) get(ctx context.Context, path string, query url.Values, accept 
 	if resp.StatusCode == http.StatusOK {
 		return body, nil
 	}
-	defer body.Close()
+	defer closeBody(body)
 	return nil, answerError(resp)
 }
 
@@ -103,6 +103,9 @@ func answerError(resp *http.Response) error {
 	return &apierrors.StatusError{ErrStatus: status}
 }
 
+// closeBody ends an answer that was read as far as wanted; that it was cut off is no error then.
+func closeBody(b io.Closer) { _ = b.Close() }
+
 // getJSON decodes a short answer.
 func (c *client) getJSON(ctx context.Context, path string, v any) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -111,7 +114,7 @@ func (c *client) getJSON(ctx context.Context, path string, v any) error {
 	if err != nil {
 		return err
 	}
-	defer body.Close()
+	defer closeBody(body)
 	if err := json.NewDecoder(body).Decode(v); err != nil {
 		return fmt.Errorf("decode %s: %w", path, err)
 	}

@@ -301,7 +301,7 @@ func (d *definitionWatch) watch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer body.Close()
+	defer closeBody(body)
 	d.setWorks(true)
 	d.notify()
 	frames := newFrameReader(body, definitionLimit)

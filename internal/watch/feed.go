@@ -63,10 +63,10 @@ func (f *feed) set(state State, err error) bool {
 }
 
 // get gives the state and the newest error, which may be over.
-func (f *feed) get() (State, error, time.Time) {
+func (f *feed) get() (state State, at time.Time, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.state, f.err, f.errAt
+	return f.state, f.errAt, f.err
 }
 
 // current is the state alone.

@@ -77,13 +77,13 @@ func walk(roots []string) tree {
 }
 
 func (t *tree) walk(dir string, visited map[string]bool, root bool) {
-	real, err := filepath.EvalSymlinks(dir)
-	if err == nil && visited[real] {
+	target, err := filepath.EvalSymlinks(dir)
+	if err == nil && visited[target] {
 		return
 	}
 	var entries []fs.DirEntry
 	if err == nil {
-		visited[real] = true
+		visited[target] = true
 		entries, err = os.ReadDir(dir)
 	}
 	if err != nil {
@@ -149,8 +149,8 @@ func (n *notifier) follow(dirs []string) (added bool) {
 	}
 	n.failed = false
 	for _, dir := range dirs {
-		real, err := filepath.EvalSymlinks(dir)
-		if err == nil && n.dirs[dir] == real {
+		target, err := filepath.EvalSymlinks(dir)
+		if err == nil && n.dirs[dir] == target {
 			continue
 		}
 		n.forget(dir)
@@ -161,7 +161,7 @@ func (n *notifier) follow(dirs []string) (added bool) {
 			n.failed = true
 			continue
 		}
-		n.dirs[dir] = real
+		n.dirs[dir] = target
 		added = true
 	}
 	for dir := range n.dirs {
@@ -190,7 +190,8 @@ func (n *notifier) wait(ctx context.Context) {
 		return
 	case <-poll.C:
 		return
-	case <-errs: // events were lost: look
+	case err := <-errs: // events were lost: look, whatever it was
+		n.failed = n.failed || err != nil
 		return
 	case e := <-events:
 		n.told(e)

@@ -158,7 +158,7 @@ func (l *listWatch) watch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer body.Close()
+	defer closeBody(body)
 	if !initial {
 		l.note(StateWatching, nil)
 	}
@@ -336,7 +336,7 @@ func (l *listWatch) page(ctx context.Context, query url.Values) (listMeta, error
 	if err != nil {
 		return listMeta{}, err
 	}
-	defer body.Close()
+	defer closeBody(body)
 	received := time.Now()
 	return readList(body, func(raw []byte) error {
 		if len(raw) > l.limit {

@@ -44,12 +44,6 @@ func (e *events) handle(_ context.Context, ev resource.Event) {
 	e.list = append(e.list, text)
 }
 
-func (e *events) all() []string {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return slices.Clone(e.list)
-}
-
 // next waits for exactly these events, in any order, after those asked for before.
 func (e *events) next(t *testing.T, want ...string) {
 	t.Helper()
@@ -233,6 +227,13 @@ func TestWantsChangeAtReload(t *testing.T) {
 	if err := r.Apply(watch.Config{}, nil); err == nil {
 		t.Error("Apply accepts an invalid configuration")
 	}
+}
+
+func TestReplayReportsWhatIsKnownOnceMore(t *testing.T) {
+	r := open(t, models(), "a.yaml", model("a", 1), "b.yaml", model("b", 1))
+	r.next(t, "applied a 1", "applied b 1", "listed models")
+	r.Replay(resource.Kind{Group: "sedna.io", Version: "*", Kind: "Model"}, resource.Kind{Version: "v1", Kind: "Node"})
+	r.next(t, "applied a 1", "applied b 1")
 }
 
 func TestMissingFolderIsToldAndWaitedFor(t *testing.T) {

@@ -147,7 +147,7 @@ func (t *table) status() KindStatus {
 	all := states()
 	worst := 0
 	for f := range t.feeds {
-		state, err, at := f.get()
+		state, at, err := f.get()
 		worst = max(worst, slices.Index(all, state))
 		if err != nil && at.After(k.LastErrAt) {
 			k.LastErr, k.LastErrAt = err.Error(), at

@@ -19,24 +19,29 @@ func TestStrip(t *testing.T) {
 		in, want string
 	}{
 		{
-			"every object", resource.Kind{Group: "a.b", Kind: "C"},
+			"every object",
+			resource.Kind{Group: "a.b", Kind: "C"},
 			"{metadata: {name: n, managedFields: [{}], annotations: {kubectl.kubernetes.io/last-applied-configuration: x, keep: y}}, spec: {a: {template: {x: 1}}}}",
 			"{metadata: {name: n, annotations: {keep: y}}, spec: {a: {template: {x: 1}}}}",
 		},
 		{
-			"secrets", resource.Kind{Kind: "Secret"},
+			"secrets",
+			resource.Kind{Kind: "Secret"},
 			"{metadata: {name: n}, data: {a: b}, stringData: {a: b}, type: Opaque}", "{metadata: {name: n}, type: Opaque}",
 		},
 		{
-			"other kinds of that name", resource.Kind{Group: "a.b", Kind: "Secret"},
+			"other kinds of that name",
+			resource.Kind{Group: "a.b", Kind: "Secret"},
 			"{data: {a: b}}", "{data: {a: b}}",
 		},
 		{
-			"definitions", resource.Kind{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"},
+			"definitions",
+			resource.Kind{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"},
 			"{spec: {versions: [{name: v1, schema: {a: b}}, {name: v2}]}}", "{spec: {versions: [{name: v1}, {name: v2}]}}",
 		},
 		{
-			"pods keep their status", resource.Kind{Kind: "Pod"},
+			"pods keep their status",
+			resource.Kind{Kind: "Pod"},
 			`
 spec:
   nodeName: edge-1
@@ -66,12 +71,14 @@ status: {phase: Running, containerStatuses: [{name: c, image: x}]}
 `,
 		},
 		{
-			"templates at any depth", resource.Kind{Group: "sedna.io", Kind: "FederatedLearningJob"},
+			"templates at any depth",
+			resource.Kind{Group: "sedna.io", Kind: "FederatedLearningJob"},
 			"{spec: {trainingWorkers: [{dataset: {name: d}, template: {metadata: {labels: {a: b}}, spec: {affinity: {}, containers: [{name: c, env: [{name: epochs, value: '3'}], args: [x]}]}}}]}}",
 			"{spec: {trainingWorkers: [{dataset: {name: d}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, env: [{name: epochs, value: '3'}]}]}}}]}}",
 		},
 		{
-			"nonsense stays", resource.Kind{Kind: "Pod"},
+			"nonsense stays",
+			resource.Kind{Kind: "Pod"},
 			"{metadata: x, spec: {containers: [1, {name: c, env: y}], volumes: 3}}",
 			"{metadata: x, spec: {containers: [1, {name: c}], volumes: 3}}",
 		},

@@ -208,7 +208,6 @@ func (w *Watcher) all() []*table {
 }
 
 // Get gives an object as it was seen last, stripped.
-
 func (w *Watcher) Get(kind resource.Kind, namespace, name string) (resource.Object, bool) {
 	w.mu.RLock()
 	t := w.tables[kind]

@@ -225,8 +225,8 @@ func freePort() (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("find a free port: %w", err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	port := l.Addr().(*net.TCPAddr).Port
+	return port, l.Close()
 }
 
 // pollInterval is the time between looks at something that is awaited.
@@ -273,7 +273,7 @@ func (c *Cluster) etcdCall(ctx context.Context, path string, in, out any) error 
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("etcd %s: %s", path, resp.Status)
 	}
