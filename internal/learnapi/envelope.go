@@ -4,6 +4,7 @@
 package learnapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -64,8 +65,10 @@ func (a *API) write(w http.ResponseWriter, data any, err error) int {
 			code, out = http.StatusInternalServerError, envelope{Version: version, Status: "error", Type: "internal", Error: err.Error()}
 		}
 	}
-	body, err := json.Marshal(&out)
-	if err != nil {
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
+	enc.SetEscapeHTML(false) // comparisons stay readable; the type is JSON
+	if err := enc.Encode(&out); err != nil {
 		a.o.Log.Error("encode learning answer", "err", err)
 		http.Error(w, "the answer could not be encoded", http.StatusInternalServerError)
 		return http.StatusInternalServerError
@@ -76,6 +79,6 @@ func (a *API) write(w http.ResponseWriter, data any, err error) int {
 		w.Header().Set("Allow", "GET, HEAD")
 	}
 	w.WriteHeader(code)
-	_, _ = w.Write(append(body, '\n')) // the client may be gone
+	_, _ = w.Write(body.Bytes()) // the client may be gone
 	return code
 }

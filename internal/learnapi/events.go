@@ -7,8 +7,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
@@ -96,7 +98,7 @@ func (s *stream) run(ctx context.Context, after uint64) {
 			after = list[i].ID
 		}
 		if err := s.send(b.Bytes()); err != nil {
-			if ctx.Err() == nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) { // the server ends ctx on any error
 				s.api.dropped.WithLabelValues("slow").Inc()
 			}
 			return
