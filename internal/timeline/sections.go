@@ -173,9 +173,9 @@ func (p *page) workers(d *learning.JobDetail) {
 	for _, w := range d.Workers {
 		name = max(name, len([]rune(clean(w.Pod))))
 	}
-	name = min(name, max(20, p.o.Width-52))
+	name = min(name, max(20, p.o.Width-50))
 	p.line()
-	p.line(p.paint(bold, fit("WORKER", name+2)+fit("TYPE", 13)+fit("NODE", 14)+fit("STATE", 9)+right("RESTARTS", 8)))
+	p.line(p.paint(bold, fit("WORKER", name+2)+fit("TYPE", 16)+fit("NODE", 14)+fit("STATE", 8)+right("RESTARTS", 8)))
 	for i, w := range d.Workers {
 		if i == maxWorkers {
 			p.line(p.paint(dim, fmt.Sprintf("… %d more", len(d.Workers)-i)))
@@ -189,9 +189,9 @@ func (p *page) workers(d *learning.JobDetail) {
 		if w.Location != "" {
 			kind += "@" + w.Location
 		}
-		line := fit(clean(w.Pod), name) + "  " + fit(kind, 12) + " " + fit(where, 13) + " " +
-			p.paint(workerColor(w.Status), fit(w.Status, 8)) + " " + right(strconv.Itoa(w.Restarts), 8)
-		if room := p.o.Width - name - 2 - 13 - 14 - 9 - 8 - 2; w.Reason != "" && room > 10 {
+		line := fit(clean(w.Pod), name) + "  " + fit(kind, 15) + " " + fit(where, 13) + " " +
+			p.paint(workerColor(w.Status), fit(w.Status, 7)) + " " + right(strconv.Itoa(w.Restarts), 8)
+		if room := p.o.Width - name - 2 - 16 - 14 - 8 - 8 - 2; w.Reason != "" && room > 10 {
 			line += "  " + fit(clean(w.Reason), room)
 		}
 		p.line(line)

@@ -6,6 +6,7 @@ package timeline
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/periplus-io/periplus/internal/learning"
 )
@@ -62,11 +63,15 @@ func (c *column) place(text string) string {
 
 // columns chooses what fits; the job's name takes the room that is left, but no more than it needs.
 func (p *page) columns(jobs []learning.Job) []column {
+	kind := column{title: "KIND", width: 14, cell: func(j *learning.Job) (string, string) { return clean(shortKind(j.Kind)), "" }}
+	if p.o.Width < 100 {
+		kind = column{title: "KIND", width: 4, cell: func(j *learning.Job) (string, string) { return capitals(j.Kind), "" }}
+	}
 	out := []column{
-		{title: "KIND", width: 11, cell: func(j *learning.Job) (string, string) { return clean(shortKind(j.Kind)), "" }},
+		kind,
 		{title: "T E D", width: 5, cell: func(j *learning.Job) (string, string) { return strip(j), look(j.Condition).color }},
 		{title: "CONDITION", width: 15, cell: condition},
-		{title: "ROUND", width: 5, right: true, cell: func(j *learning.Job) (string, string) { return orDash(j.Round), "" }},
+		{title: "RND", width: 4, right: true, cell: func(j *learning.Job) (string, string) { return orDash(j.Round), "" }},
 		{title: "SCORE", width: 6, right: true, cell: func(j *learning.Job) (string, string) { return score(j.Score), "" }},
 	}
 	if p.o.Width >= 100 {
@@ -94,6 +99,16 @@ func jobName(j *learning.Job) string {
 		return clean(j.Name)
 	}
 	return clean(j.Namespace + "/" + j.Name)
+}
+
+// capitals shortens a kind to its capital letters.
+func capitals(kind string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'A' && r <= 'Z' {
+			return r
+		}
+		return -1
+	}, kind)
 }
 
 // strip draws one mark for each stage.
