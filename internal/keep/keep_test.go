@@ -29,6 +29,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// pass lets the bubble's time go by.
+func pass(d time.Duration) { <-time.After(d) }
+
 // fake is a store in memory.
 type fake struct {
 	mu      sync.Mutex
@@ -82,7 +85,7 @@ func (f *fake) Cut() func() error {
 	batch := f.pending
 	f.pending = nil
 	return func() error {
-		time.Sleep(f.slow)
+		pass(f.slow)
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if f.torn > 0 {
@@ -193,9 +196,9 @@ func TestSetWritesAtEventTimeAndOnlyChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := open(t)
 		r.Set("job", time.Now(), nil, []wire.Sample{r.sample(seriesA, -time.Second, 1), r.sample(seriesB, -time.Second, 0)})
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		r.Set("job", time.Now(), nil, []wire.Sample{r.sample(seriesA, 9*time.Second, 0), r.sample(seriesB, 9*time.Second, 0)})
-		time.Sleep(time.Second)
+		pass(time.Second)
 		r.want(t, seriesA, "-1.000=1", "9.000=0")
 		r.want(t, seriesB, "-1.000=0")
 		r.stop()
@@ -206,7 +209,7 @@ func TestUnchangedValueIsRepeatedEveryMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := open(t)
 		r.Set("job", time.Now(), nil, []wire.Sample{r.sample(seriesA, 0, 7)})
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		r.stop()
 		got := r.store.samples[seriesA.String()]
 		if len(got) < 59 || len(got) > 62 {
@@ -224,7 +227,7 @@ func TestLongPastEventIsVisibleAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := open(t)
 		r.Set("job", time.Now(), nil, []wire.Sample{r.sample(seriesA, -10*time.Minute, 1), r.sample(seriesB, -30*24*time.Hour, 1)})
-		time.Sleep(time.Second)
+		pass(time.Second)
 		r.want(t, seriesA, "-600.000=1", "0.000=1")
 		r.want(t, seriesB, "0.000=1")
 		if got := r.store.past; len(got) != 1 || got[0].Time != r.start.Add(-30*24*time.Hour).UnixMilli() {
@@ -241,7 +244,7 @@ func TestRestartDoesNotWriteAgainWhatTheStoreHas(t *testing.T) {
 		r.Set("job", time.Now(), []wire.Sample{r.sample(seriesB, -24*time.Hour, 0)}, []wire.Sample{
 			r.sample(seriesA, -3*time.Hour, 1), r.sample(seriesB, -time.Hour, 1),
 		})
-		time.Sleep(time.Second)
+		pass(time.Second)
 		r.want(t, seriesA, "0.000=1")
 		r.want(t, seriesB, "0.000=1")
 		if got := r.store.past; len(got) != 1 || got[0].Time != r.start.Add(-time.Hour).UnixMilli() {
@@ -256,7 +259,7 @@ func TestTimesAreClamped(t *testing.T) {
 		r := open(t)
 		r.Set("job", time.Now(), nil, []wire.Sample{r.sample(seriesA, 5*time.Second, 1), r.sample(seriesB, time.Hour, 1)})
 		r.Set("job", time.Now(), nil, []wire.Sample{r.sample(seriesA, 0, 2), r.sample(seriesB, time.Hour, 1)})
-		time.Sleep(100 * time.Millisecond)
+		pass(100 * time.Millisecond)
 		r.want(t, seriesA, "5.000=1", "5.001=2")
 		r.want(t, seriesB, "0.000=1")
 		if got := r.counter(t, "periplus_keep_skew_total", ""); got != 1 {
@@ -272,7 +275,7 @@ func TestTransitionsComeBeforeTheCurrentValue(t *testing.T) {
 		r.Set("job", time.Now(), []wire.Sample{
 			r.sample(seriesA, -20*time.Second, 1), r.sample(seriesC, -19*time.Second, 1), r.sample(seriesA, -10*time.Second, 0),
 		}, []wire.Sample{r.sample(seriesA, -10*time.Second, 0), r.sample(seriesB, -10*time.Second, 1)})
-		time.Sleep(100 * time.Millisecond)
+		pass(100 * time.Millisecond)
 		r.want(t, seriesA, "-20.000=1", "-10.000=0")
 		r.want(t, seriesB, "-10.000=1")
 		r.want(t, seriesC, "-19.000=1", "0.000=stale")
@@ -284,12 +287,12 @@ func TestSeriesEndWithStalenessMarker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := open(t)
 		r.Set("job", time.Now(), nil, []wire.Sample{r.sample(seriesA, 0, 1), r.sample(seriesB, 0, 1)})
-		time.Sleep(5 * time.Second)
+		pass(5 * time.Second)
 		r.Set("job", r.start.Add(4*time.Second), nil, []wire.Sample{r.sample(seriesB, 0, 1)})
 		r.Remove("job", r.start.Add(-time.Minute))
 		r.Remove("job", r.start)
 		r.Remove("nobody", r.start)
-		time.Sleep(5 * time.Minute)
+		pass(5 * time.Minute)
 		r.want(t, seriesA, "0.000=1", "4.000=stale")
 		r.want(t, seriesB, "0.000=1", "0.001=stale")
 		r.stop()
@@ -310,17 +313,17 @@ func TestSeriesHasOneWriterAndIsHandedOver(t *testing.T) {
 		r := open(t)
 		r.Set("first", time.Now(), nil, []wire.Sample{r.sample(seriesA, 0, 1)})
 		r.Set("second", time.Now(), nil, []wire.Sample{r.sample(seriesB, 0, 5), r.sample(seriesA, 0, 2), r.sample(seriesC, 0, 6)})
-		time.Sleep(time.Second)
+		pass(time.Second)
 		r.want(t, seriesA, "0.000=1")
 		r.want(t, seriesC, "0.000=6")
 		if got := r.counter(t, "periplus_keep_samples_lost_total", "duplicate"); got != 1 {
 			t.Errorf("%g duplicates, want 1", got)
 		}
 		r.Remove("first", time.Now())
-		time.Sleep(time.Second)
+		pass(time.Second)
 		r.want(t, seriesA, "0.000=1", "1.000=stale", "1.001=2")
 		r.Remove("second", time.Now())
-		time.Sleep(time.Second)
+		pass(time.Second)
 		r.want(t, seriesA, "0.000=1", "1.000=stale", "1.001=2", "2.000=stale")
 		r.stop()
 	})
@@ -330,16 +333,16 @@ func TestFullDiskHoldsSamples(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := open(t)
 		r.Set("job", time.Now(), nil, []wire.Sample{r.sample(seriesA, 0, 1)})
-		time.Sleep(time.Second)
+		pass(time.Second)
 		r.store.set(true)
 		r.Set("job", time.Now(), nil, []wire.Sample{r.sample(seriesA, time.Second, 2)})
-		time.Sleep(3 * time.Minute)
+		pass(3 * time.Minute)
 		r.want(t, seriesA, "0.000=1")
 		if err := r.History(t.Context(), []wire.Sample{r.sample(seriesA, -time.Hour, 1)}); err == nil {
 			t.Error("History on a full disk reported no error")
 		}
 		r.store.set(false)
-		time.Sleep(3 * time.Second)
+		pass(3 * time.Second)
 		got := r.store.of(seriesA, r.start)
 		if len(got) < 2 || got[1] != "1.000=2" {
 			t.Errorf("after the disk had space: %v", got)
@@ -348,7 +351,7 @@ func TestFullDiskHoldsSamples(t *testing.T) {
 		r.store.torn = 1
 		r.store.mu.Unlock()
 		r.Remove("job", time.Now())
-		time.Sleep(3 * time.Second)
+		pass(3 * time.Second)
 		if got = r.store.of(seriesA, r.start); got[len(got)-1][len(got[len(got)-1])-5:] != "stale" {
 			t.Errorf("marker of a failed batch is missing: %v", got)
 		}
@@ -357,8 +360,8 @@ func TestFullDiskHoldsSamples(t *testing.T) {
 }
 
 func TestHistoryIsPassedOnInBatches(t *testing.T) {
-	r := &rig{store: newFake(), reg: prometheus.NewRegistry(), start: time.Now()}
-	k, err := keep.New(keep.Options{Store: r.store, Log: slog.New(slog.DiscardHandler), Registry: r.reg})
+	store := newFake()
+	k, err := keep.New(keep.Options{Store: store, Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -366,8 +369,8 @@ func TestHistoryIsPassedOnInBatches(t *testing.T) {
 	for i := range samples {
 		samples[i] = wire.Sample{Labels: seriesA, Time: int64(i), Value: 1}
 	}
-	if err := k.History(t.Context(), samples); err != nil || len(r.store.past) != len(samples) {
-		t.Errorf("%d samples of %d, %v", len(r.store.past), len(samples), err)
+	if err := k.History(t.Context(), samples); err != nil || len(store.past) != len(samples) {
+		t.Errorf("%d samples of %d, %v", len(store.past), len(samples), err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -382,12 +385,12 @@ func TestSlowDiskDoesNotHoldUpSet(t *testing.T) {
 		r.store.slow = 20 * time.Second
 		for range 10 {
 			r.Set("job", time.Now(), nil, []wire.Sample{r.sample(seriesA, time.Since(r.start), time.Since(r.start).Seconds())})
-			time.Sleep(100 * time.Millisecond)
+			pass(100 * time.Millisecond)
 		}
 		if took := time.Since(r.start); took != time.Second {
 			t.Errorf("ten sets and pauses of 100 ms took %s", took)
 		}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if got := len(r.store.of(seriesA, r.start)); got < 10 {
 			t.Errorf("%d samples written", got)
 		}
@@ -401,16 +404,18 @@ func TestOddSetsDoNoHarm(t *testing.T) {
 		nan := r.sample(seriesB, 0, math.NaN())
 		r.Set("", time.Time{}, nil, nil)
 		r.Set("job", time.Time{}, []wire.Sample{{}, {}}, []wire.Sample{
-			r.sample(seriesA, 0, 1), r.sample(seriesA, 0, 2), nan, {Time: math.MaxInt64}, {Time: math.MinInt64},
+			r.sample(seriesA, 0, 1), r.sample(seriesA, 0, 2), nan,
+			{Time: math.MaxInt64},
+			{Time: math.MinInt64},
 			{Labels: seriesC, Time: math.MinInt64, Value: math.Inf(1)},
 		})
 		r.Set("job", time.Now(), nil, []wire.Sample{nan, r.sample(seriesA, 0, 1)})
-		time.Sleep(time.Second)
+		pass(time.Second)
 		r.want(t, seriesA, "0.000=1")
 		r.want(t, seriesB, "0.000=NaN")
 		r.want(t, seriesC, "0.000=+Inf", "0.001=stale")
 		r.Set("job", time.Now(), nil, nil)
-		time.Sleep(2 * time.Minute)
+		pass(2 * time.Minute)
 		r.want(t, seriesA, "0.000=1", "1.000=stale")
 		if got := r.counter(t, "periplus_keep_owners", ""); got != 0 {
 			t.Errorf("%g owners left", got)
@@ -420,8 +425,8 @@ func TestOddSetsDoNoHarm(t *testing.T) {
 }
 
 func TestManyGoroutinesAtOnce(t *testing.T) {
-	r := &rig{store: newFake(), reg: prometheus.NewRegistry(), start: time.Now()}
-	k, err := keep.New(keep.Options{Store: r.store, Log: slog.New(slog.DiscardHandler), Registry: r.reg, Repeat: 60 * time.Millisecond, Flush: time.Millisecond})
+	store := newFake()
+	k, err := keep.New(keep.Options{Store: store, Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Repeat: 60 * time.Millisecond, Flush: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -452,7 +457,7 @@ func TestManyGoroutinesAtOnce(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	for name, samples := range r.store.samples {
+	for name, samples := range store.samples {
 		for i := 1; i < len(samples); i++ {
 			if samples[i].Time <= samples[i-1].Time {
 				t.Fatalf("%s: time %d after %d", name, samples[i].Time, samples[i-1].Time)
@@ -501,9 +506,9 @@ func randomHistory(t *testing.T, rnd *rand.Rand) {
 			r.Set(owner, time.Now(), earlier, now)
 			current[o] = set
 		}
-		time.Sleep(time.Duration(rnd.IntN(40_000)) * time.Millisecond)
+		pass(time.Duration(rnd.IntN(40_000)) * time.Millisecond)
 	}
-	time.Sleep(2 * time.Minute)
+	pass(2 * time.Minute)
 	r.stop()
 	for s := range nSeries {
 		samples := r.store.samples[name(s).String()]

@@ -123,13 +123,13 @@ func (m *metrics) writer(name string) *writer {
 }
 
 func (w *writer) refused(err error, n int) {
-	switch err {
-	case ErrFuture:
+	switch reason := reasonOf(err); reason {
+	case reasonFuture:
 		w.future.Add(float64(n))
-	case ErrDiskFull:
+	case reasonDiskFull:
 		w.diskFull.Add(float64(n))
 	default:
-		w.reasons.WithLabelValues(reasonOf(err)).Add(float64(n))
+		w.reasons.WithLabelValues(reason).Add(float64(n))
 	}
 }
 

@@ -121,32 +121,11 @@ func (p *past) replay() error {
 		return fmt.Errorf("read back-fill log: %w", err)
 	}
 	defer func() { _ = segments.Close() }()
-	var (
-		r      = wlog.NewReader(segments)
-		dec    = record.NewDecoder(labels.NewSymbolTable(), p.db.log)
-		known  = make(map[chunks.HeadSeriesRef]labels.Labels)
-		series []record.RefSeries
-		batch  []record.RefSample
-	)
+	r := wlog.NewReader(segments)
+	log := oldLog{dec: record.NewDecoder(labels.NewSymbolTable(), p.db.log), known: make(map[chunks.HeadSeriesRef]labels.Labels), into: p.cur}
 	for r.Next() {
-		rec := r.Record()
-		switch dec.Type(rec) {
-		case record.Series:
-			if series, err = dec.Series(rec, series[:0]); err != nil {
-				return fmt.Errorf("back-fill log: %w", err)
-			}
-			for _, s := range series {
-				known[s.Ref] = s.Labels
-			}
-		case record.Samples:
-			if batch, err = dec.Samples(rec, batch[:0]); err != nil {
-				return fmt.Errorf("back-fill log: %w", err)
-			}
-			for _, s := range batch {
-				if l, ok := known[s.Ref]; ok {
-					p.cur.add(l, s.T, s.V)
-				}
-			}
+		if err := log.read(r.Record()); err != nil {
+			return fmt.Errorf("back-fill log: %w", err)
 		}
 	}
 	if err := r.Err(); err != nil {
@@ -156,6 +135,37 @@ func (p *past) replay() error {
 		p.cur.since = time.Now()
 		p.db.metrics.backfillPending.Set(float64(n))
 		p.db.log.Info("old samples found that are not in a block yet", "samples", n)
+	}
+	return nil
+}
+
+// oldLog reads the records of the log into an epoch.
+type oldLog struct {
+	dec    record.Decoder
+	known  map[chunks.HeadSeriesRef]labels.Labels
+	series []record.RefSeries
+	batch  []record.RefSample
+	into   *epoch
+}
+
+func (l *oldLog) read(rec []byte) (err error) {
+	switch l.dec.Type(rec) {
+	case record.Series:
+		if l.series, err = l.dec.Series(rec, l.series[:0]); err != nil {
+			return err
+		}
+		for _, s := range l.series {
+			l.known[s.Ref] = s.Labels
+		}
+	case record.Samples:
+		if l.batch, err = l.dec.Samples(rec, l.batch[:0]); err != nil {
+			return err
+		}
+		for _, s := range l.batch {
+			if series, ok := l.known[s.Ref]; ok {
+				l.into.add(series, s.T, s.V)
+			}
+		}
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/golang/snappy"
+	"github.com/prometheus/common/model"
 	promconfig "github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
@@ -45,7 +46,7 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.mu.Unlock()
 	b := labels.NewScratchBuilder(0)
 	for _, ts := range req.Timeseries {
-		s.names[ts.ToLabels(&b, nil).Get(labels.MetricName)] += len(ts.Samples)
+		s.names[ts.ToLabels(&b, nil).Get(model.MetricNameLabel)] += len(ts.Samples)
 	}
 }
 

@@ -19,7 +19,7 @@ type Settings struct {
 	Limits    Limits    `yaml:"limits,omitempty"`
 }
 
-// Cluster, if not empty, is added to every sample as the label cluster unless the sample has one.
+// Cluster is added to every sample as the label cluster, unless it is empty or the sample has one.
 type Cluster string
 
 // Retention says how long samples stay. Whichever limit is reached first deletes whole blocks.
