@@ -285,6 +285,10 @@ func interleave(changes []wire.Sample, repeats []repeated) []wire.Sample {
 	return out
 }
 
+// fillBatch is how many samples of the past go to the sink at a time, of as many objects as it takes:
+// the sink makes each batch safe on disk.
+const fillBatch = 20_000
+
 // fill writes the past of objects until ctx ends.
 func (e *Engine) fill(ctx context.Context) error {
 	w := newWork(caps{e.config.ObjectSeriesLimit, e.config.LabelBytes}, e.metrics)
@@ -293,21 +297,31 @@ func (e *Engine) fill(ctx context.Context) error {
 		if !ok {
 			return nil
 		}
-		e.generation.RLock()
-		samples := w.past(job.table.plan, job.object, job.seen)
-		e.generation.RUnlock()
-		w.release()
-		if len(samples) == 0 {
-			continue
-		}
-		if err := e.sink.History(ctx, samples); err != nil {
-			e.metrics.historyLost.Add(float64(len(samples)))
-			if e.quiet.pass() {
-				e.log.Warn("history is incomplete", "kind", job.table.plan.kind.Kind,
-					"namespace", job.object.Namespace(), "name", job.object.Name(), "err", err)
+		var batch []wire.Sample
+		for ok {
+			e.generation.RLock()
+			batch = append(batch, w.past(job.table.plan, job.object, job.seen)...)
+			e.generation.RUnlock()
+			w.release()
+			if len(batch) >= fillBatch {
+				break
 			}
-			continue
+			job, ok = e.fills.take()
 		}
-		e.metrics.history.Add(float64(len(samples)))
+		if len(batch) > 0 {
+			e.writePast(ctx, batch)
+		}
+	}
+}
+
+func (e *Engine) writePast(ctx context.Context, batch []wire.Sample) {
+	err := e.sink.History(ctx, batch)
+	if err == nil {
+		e.metrics.history.Add(float64(len(batch)))
+		return
+	}
+	e.metrics.historyLost.Add(float64(len(batch)))
+	if ctx.Err() == nil && e.quiet.pass() {
+		e.log.Warn("history is incomplete", "samples", len(batch), "err", err)
 	}
 }

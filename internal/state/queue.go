@@ -47,23 +47,30 @@ func (q *fillQueue) depth() int {
 // next waits for a job; false when ctx has ended.
 func (q *fillQueue) next(ctx context.Context) (fillJob, bool) {
 	for ctx.Err() == nil {
-		q.mu.Lock()
-		if len(q.jobs) > 0 {
-			j := q.jobs[0]
-			q.jobs[0] = fillJob{}
-			if q.jobs = q.jobs[1:]; len(q.jobs) == 0 {
-				q.jobs = nil
-			}
-			q.mu.Unlock()
+		if j, ok := q.take(); ok {
 			return j, true
 		}
-		q.mu.Unlock()
 		select {
 		case <-ctx.Done():
 		case <-q.wake:
 		}
 	}
 	return fillJob{}, false
+}
+
+// take gives a job if there is one.
+func (q *fillQueue) take() (fillJob, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.jobs) == 0 {
+		return fillJob{}, false
+	}
+	j := q.jobs[0]
+	q.jobs[0] = fillJob{}
+	if q.jobs = q.jobs[1:]; len(q.jobs) == 0 {
+		q.jobs = nil
+	}
+	return j, true
 }
 
 // quietLog lets a number of warnings through each minute and says how many it held back: ten

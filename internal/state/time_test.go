@@ -312,6 +312,35 @@ func TestPastIsWrittenOnceWithRepeats(t *testing.T) {
 	})
 }
 
+func TestPastOfManyObjectsIsWrittenInFull(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var r recorder
+		e := newEngine(t, prometheus.NewRegistry(), parse(t, strings.Replace(stages, `metricNamePrefix: ""`,
+			"metricNamePrefix: \"\"\n      labelsFromPath: {name: [metadata, name]}", 1), spec.Choices{History: true}), &r)
+		ctx, cancel := context.WithCancel(t.Context())
+		const objects = 500
+		for i := range objects {
+			o := learning(fmt.Sprint(i), "Train/Waiting 01:00:00", "Train/Ready 08:00:00")
+			o["metadata"] = map[string]any{"name": fmt.Sprint(i), "namespace": "ns", "uid": fmt.Sprint(i)}
+			e.Handle(ctx, initial(o, at("15:00:00")))
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = e.Run(ctx) })
+		synctest.Wait()
+		cancel()
+		wg.Wait()
+		samples := map[string]int{}
+		for _, s := range r.past {
+			samples[s.Labels.Get("name")]++
+		}
+		// Four states, two of them change; a repeat every four minutes of fourteen hours.
+		if len(samples) != objects || samples["0"] < 200 || samples["0"] != samples["499"] {
+			t.Errorf("%d objects, %d samples of the first, %d of the last", len(samples), samples["0"], samples["499"])
+		}
+	})
+}
+
 func TestPastOfALongListIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
