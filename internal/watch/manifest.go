@@ -94,7 +94,7 @@ func (r manifestReader) json(raw, data []byte, offset int) error {
 		return &lineError{lineAt(data, offset), err}
 	}
 	items := []json.RawMessage{raw}
-	if isList(list.Kind) {
+	if isList(list.Kind) && list.Items != nil {
 		items = list.Items
 	}
 	line := lineAt(data, offset)

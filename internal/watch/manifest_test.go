@@ -44,6 +44,7 @@ func TestManifestForms(t *testing.T) {
 		{"YAML list", "apiVersion: v1\nkind: List\nitems:\n- " + a + "\n- " + b + "\n", []string{a, b}, []int{4, 5}},
 		{"list as kubectl writes it", "apiVersion: v1\nitems:\n- apiVersion: sedna.io/v1alpha1\n  kind: Model\n  metadata:\n    name: a\n- " + b + "\nkind: List\nmetadata:\n  resourceVersion: \"\"\n", []string{a, b}, []int{3, 7}},
 		{"typed list", "apiVersion: sedna.io/v1alpha1\nkind: ModelList\nitems:\n- " + a + "\n", []string{a}, []int{4}},
+		{"a kind that is only called a list", `{"apiVersion":"v1","kind":"AllowList","metadata":{"name":"a"}}`, []string{`{"apiVersion":"v1","kind":"AllowList","metadata":{"name":"a"}}`}, []int{1}},
 		{"empty list", "apiVersion: v1\nkind: List\nitems: []\n", nil, nil},
 		{"only comments", "# a\n", nil, nil},
 		{

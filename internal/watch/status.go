@@ -51,15 +51,11 @@ type KindStatus struct {
 	LastErrAt time.Time
 }
 
-// Ready tells whether every configured source has been read once: nothing is still to be listed,
-// save what is forbidden, missing or in error.
+// Ready tells whether every configured source has been read once, as far as it can be: what is
+// forbidden, missing or unreachable is waited for by nobody.
 func (s Status) Ready() bool {
-	for _, source := range s.Sources {
-		if source.State == sourceConnecting || source.State == sourceError && source.Name == "kubernetes" {
-			return false
-		}
-	}
-	return !slices.ContainsFunc(s.Kinds, func(k KindStatus) bool { return k.State == StateSyncing })
+	connecting := func(source SourceStatus) bool { return source.State == sourceConnecting }
+	return !slices.ContainsFunc(s.Sources, connecting) && !slices.ContainsFunc(s.Kinds, func(k KindStatus) bool { return k.State == StateSyncing })
 }
 
 const (
@@ -96,6 +92,16 @@ func (s *sourceState) set(address, state string, err error) bool {
 		s.files, s.missing, s.failed = nil, nil, nil
 	}
 	return news
+}
+
+// begin notes that a source has been configured and is still to be read.
+func (s *sourceState) begin(address string) {
+	s.mu.Lock()
+	off := s.state == "" || s.state == sourceOff
+	s.mu.Unlock()
+	if off {
+		s.set(address, sourceConnecting, nil)
+	}
 }
 
 func (s *sourceState) setMissing(missing []Want, failed map[string]error) {

@@ -26,6 +26,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -114,6 +115,12 @@ func (w *Watcher) Apply(c Config, wants []Want) error {
 	w.mu.Lock()
 	w.next = plan{config: c, wants: slices.Clone(wants), strip: s}
 	w.mu.Unlock()
+	if c.cluster() {
+		w.cluster.source.begin(c.Kubeconfig)
+	}
+	if len(c.Manifests) > 0 {
+		w.manifests.source.begin(strings.Join(c.Manifests, ", "))
+	}
 	select {
 	case w.applied <- struct{}{}:
 	default:
