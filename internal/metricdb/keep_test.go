@@ -7,6 +7,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -167,19 +169,69 @@ func TestHistoryBeyondTheWindow(t *testing.T) {
 	want(open(t, dir), "after a restart")
 }
 
-func TestHistoryIsKeptOverAStopBeforeItsBlock(t *testing.T) {
+func TestHistoryIsKeptOverStopsBeforeItsBlock(t *testing.T) {
 	dir := t.TempDir()
-	d := open(t, dir, func(o *metricdb.Options) { o.BackfillDelay = time.Hour })
 	at := time.Now().Add(-20 * 24 * time.Hour)
-	if err := d.KeepStore().Backfill(t.Context(), []wire.Sample{stage("Train", at, 1)}); err != nil {
-		t.Fatal(err)
+	late := func(o *metricdb.Options) { o.BackfillDelay = time.Hour }
+	for i := range 4 {
+		d := open(t, dir, late)
+		if got := d.Status().Pending; got != 2*i {
+			t.Errorf("start %d: %d pending, want %d", i, got, 2*i)
+		}
+		// Series come in another order each time: a reference in the log means one series then, another now.
+		for s := range 2 {
+			l := labels.FromStrings("__name__", "old", "s", fmt.Sprint((i+s)%2+i/2))
+			sample := wire.Sample{Labels: l, Time: at.Add(time.Duration(i) * time.Second).UnixMilli(), Value: float64((i+s)%2 + i/2)}
+			if err := d.KeepStore().Backfill(t.Context(), []wire.Sample{sample}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d.stop()
 	}
-	if got := d.Status().Pending; got != 1 {
-		t.Errorf("%d pending", got)
+	d := open(t, dir)
+	eventually(t, "the old samples", func() bool { return d.value(t, "sum(count_over_time(old[1h]))", at.Add(time.Minute)) == "8" })
+	for s := range 3 {
+		if got, want := d.value(t, fmt.Sprintf(`max_over_time(old{s="%d"}[1h]) + min_over_time(old{s="%d"}[1h])`, s, s), at.Add(time.Minute)), fmt.Sprint(2*s); got != want {
+			t.Errorf("series %d: %s, want %s", s, got, want)
+		}
 	}
-	d.stop()
-	d = open(t, dir)
-	eventually(t, "the old sample", func() bool { return d.value(t, "learning_job_stage", at.Add(time.Minute)) == "1" })
+}
+
+func TestDamagedBackfillLogDoesNotStopTheStore(t *testing.T) {
+	for name, damage := range map[string]func([]byte) []byte{
+		"torn":    func(b []byte) []byte { return b[:len(b)-3] },
+		"flipped": func(b []byte) []byte { b[len(b)/2] ^= 0xff; return b },
+		"garbage": func(b []byte) []byte { return append(b, "not a record"...) },
+		"empty":   func([]byte) []byte { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			at := time.Now().Add(-20 * 24 * time.Hour)
+			d := open(t, dir, func(o *metricdb.Options) { o.BackfillDelay = time.Hour })
+			for i := range 10 {
+				if err := d.KeepStore().Backfill(t.Context(), []wire.Sample{stage("Train", at.Add(time.Duration(i)*time.Second), 1)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			d.stop()
+			segments, err := filepath.Glob(filepath.Join(dir, "backfill", "log", "0*"))
+			if err != nil || len(segments) == 0 {
+				t.Fatal(segments, err)
+			}
+			raw, err := os.ReadFile(segments[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(segments[0], damage(raw), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			d = open(t, dir)
+			if err := d.KeepStore().Backfill(t.Context(), []wire.Sample{stage("Eval", at, 1)}); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "a new sample", func() bool { return d.value(t, `learning_job_stage{stage="Eval"}`, at.Add(time.Minute)) == "1" })
+		})
+	}
 }
 
 func TestManySmallHistoriesMakeFewBlocks(t *testing.T) {

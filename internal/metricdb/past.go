@@ -4,6 +4,7 @@
 package metricdb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,8 +55,10 @@ type past struct {
 
 // epoch is what is written as one round of blocks. It begins with a segment of the log.
 type epoch struct {
-	refs    map[string]uint32
-	series  []labels.Labels
+	refs   map[string]uint32
+	series []labels.Labels
+	// logged says whether the log's newest meaning of a reference is this epoch's.
+	logged  []bool
 	samples []oldSample
 	since   time.Time
 	latest  time.Time
@@ -69,16 +72,17 @@ type oldSample struct {
 
 func newEpoch() *epoch { return &epoch{refs: make(map[string]uint32)} }
 
-func (e *epoch) add(l labels.Labels, t int64, v float64) (ref uint32, isNew bool) {
+func (e *epoch) add(l labels.Labels, t int64, v float64) (ref uint32) {
 	key := string(l.Bytes(nil))
 	ref, ok := e.refs[key]
 	if !ok {
 		ref = uint32(len(e.series))
 		e.refs[key] = ref
 		e.series = append(e.series, l)
+		e.logged = append(e.logged, false)
 	}
 	e.samples = append(e.samples, oldSample{ref: ref, time: t, value: v})
-	return ref, !ok
+	return ref
 }
 
 var errClosed = errors.New("metrics store is closed")
@@ -124,11 +128,11 @@ func (p *past) replay() error {
 	r := wlog.NewReader(segments)
 	log := oldLog{dec: record.NewDecoder(labels.NewSymbolTable(), p.db.log), known: make(map[chunks.HeadSeriesRef]labels.Labels), into: p.cur}
 	for r.Next() {
-		if err := log.read(r.Record()); err != nil {
-			return fmt.Errorf("back-fill log: %w", err)
+		if err = log.read(r.Record()); err != nil {
+			break
 		}
 	}
-	if err := r.Err(); err != nil {
+	if err := cmp.Or(err, r.Err()); err != nil {
 		p.db.log.Warn("back-fill log is damaged, its end is given up", "err", err)
 	}
 	if n := len(p.cur.samples); n > 0 {
@@ -210,15 +214,16 @@ func (p *past) addSome(samples []wire.Sample) error {
 	if p.closed {
 		return errClosed
 	}
-	mark, seriesMark := len(p.cur.samples), len(p.cur.series)
 	var (
+		mark   = len(p.cur.samples)
 		series []record.RefSeries
 		batch  = make([]record.RefSample, 0, len(samples))
 		enc    record.Encoder
 	)
 	for _, s := range samples {
-		ref, isNew := p.cur.add(s.Labels, s.Time, s.Value)
-		if isNew {
+		ref := p.cur.add(s.Labels, s.Time, s.Value)
+		if !p.cur.logged[ref] {
+			p.cur.logged[ref] = true
 			series = append(series, record.RefSeries{Ref: chunks.HeadSeriesRef(ref), Labels: s.Labels})
 		}
 		batch = append(batch, record.RefSample{Ref: chunks.HeadSeriesRef(ref), T: s.Time, V: s.Value})
@@ -229,9 +234,9 @@ func (p *past) addSome(samples []wire.Sample) error {
 	}
 	if err := p.log.Log(append(records, enc.Samples(batch, nil))...); err != nil {
 		for _, s := range series {
-			delete(p.cur.refs, string(s.Labels.Bytes(nil)))
+			p.cur.logged[s.Ref] = false
 		}
-		p.cur.samples, p.cur.series = p.cur.samples[:mark], p.cur.series[:seriesMark]
+		p.cur.samples = p.cur.samples[:mark]
 		return fmt.Errorf("back-fill log: %w", err)
 	}
 	p.cur.latest = time.Now()
@@ -341,6 +346,7 @@ func (p *past) giveBack(e *epoch) {
 	for _, s := range newer.samples {
 		e.add(newer.series[s.ref], s.time, s.value)
 	}
+	clear(e.logged)
 	e.latest = time.Now()
 	p.cur = e
 	p.flushing = 0
