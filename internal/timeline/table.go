@@ -64,7 +64,7 @@ func (c *column) place(text string) string {
 // columns chooses what fits; the job's name takes the room that is left, but no more than it needs.
 func (p *page) columns(jobs []learning.Job) []column {
 	kind := column{title: "KIND", width: 14, cell: func(j *learning.Job) (string, string) { return clean(shortKind(j.Kind)), "" }}
-	if p.o.Width < 100 {
+	if p.o.Width < 112 {
 		kind = column{title: "KIND", width: 4, cell: func(j *learning.Job) (string, string) { return capitals(j.Kind), "" }}
 	}
 	out := []column{
@@ -74,7 +74,7 @@ func (p *page) columns(jobs []learning.Job) []column {
 		{title: "RND", width: 4, right: true, cell: func(j *learning.Job) (string, string) { return orDash(j.Round), "" }},
 		{title: "SCORE", width: 6, right: true, cell: func(j *learning.Job) (string, string) { return score(j.Score), "" }},
 	}
-	if p.o.Width >= 100 {
+	if p.o.Width >= 112 {
 		out = append(out,
 			column{title: "SAMPLES", width: 8, right: true, cell: func(j *learning.Job) (string, string) { return number(j.Samples), "" }},
 			column{title: "NODES", width: 16, cell: func(j *learning.Job) (string, string) { return nodes(j.Nodes), "" }})
