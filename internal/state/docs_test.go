@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/periplus-io/periplus/internal/resource"
 	"github.com/periplus-io/periplus/internal/state/spec"
@@ -78,4 +79,30 @@ func plain(text string) []string {
 	})
 	slices.Sort(lines)
 	return lines
+}
+
+// TestOwnSeriesAreDocumented compares the registry with the table of the document.
+func TestOwnSeriesAreDocumented(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("../../docs/resource-state.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reg := prometheus.NewRegistry()
+	e := newEngine(t, reg, parse(t, wrap(`
+- {name: bad, each: {type: Gauge, gauge: {path: [metadata, name]}}}
+- {name: twice, each: {type: Gauge, gauge: {path: [status, l]}}}`), spec.Choices{}), nil)
+	e.Handle(t.Context(), applied(foo("a", map[string]any{"l": []any{int64(1), int64(1)}}), day))
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if !strings.Contains(string(doc), "`"+f.GetName()) {
+			t.Errorf("%s is not documented", f.GetName())
+		}
+	}
+	if len(families) < 12 {
+		t.Errorf("only %d series", len(families))
+	}
 }

@@ -135,6 +135,8 @@ func text(v any) (string, bool) {
 		return floatText(v), true
 	case time.Time:
 		return v.UTC().Format(time.RFC3339), true
+	case time.Duration:
+		return v.String(), true
 	}
 	b, err := json.Marshal(v)
 	if err != nil {
