@@ -18,6 +18,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -49,13 +50,13 @@ func main() {
 	flag.IntVar(&s.turns, "turns", 3, "turns of each server; the best counts")
 	flag.BoolVar(&s.v2, "v2", false, "send remote write 2.0 to the hub (Prometheus before 3.0 takes 1.0 only and gets that)")
 	flag.Parse()
-	if err := run(context.Background(), s, os.Stdout); err != nil {
+	if err := run(context.Background(), s, log.New(os.Stdout, "", 0)); err != nil {
 		fmt.Fprintln(os.Stderr, "remotewrite:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, s settings, out io.Writer) error {
+func run(ctx context.Context, s settings, out *log.Logger) error {
 	if s.hub == "" {
 		return errors.New("-hub is required")
 	}
@@ -80,13 +81,13 @@ func run(ctx context.Context, s settings, out io.Writer) error {
 				return fmt.Errorf("%s: %w", srv.name, err)
 			}
 			srv.best, srv.bestPerCPU = max(srv.best, rate), max(srv.bestPerCPU, perCPU)
-			fmt.Fprintf(out, "turn %d  %-10s  %9.0f samples/s  %9.0f samples per CPU second\n", turn+1, srv.name, rate, perCPU)
+			out.Printf("turn %d  %-10s  %9.0f samples/s  %9.0f samples per CPU second", turn+1, srv.name, rate, perCPU)
 		}
 	}
 	if len(servers) == 2 {
 		other := servers[1]
-		fmt.Fprintf(out, "best  hub %.0f, prometheus %.0f samples/s: ratio %.2f\n", hub.best, other.best, hub.best/other.best)
-		fmt.Fprintf(out, "best  hub %.0f, prometheus %.0f samples per CPU second: ratio %.2f\n", hub.bestPerCPU, other.bestPerCPU, hub.bestPerCPU/other.bestPerCPU)
+		out.Printf("best  hub %.0f, prometheus %.0f samples/s: ratio %.2f", hub.best, other.best, hub.best/other.best)
+		out.Printf("best  hub %.0f, prometheus %.0f samples per CPU second: ratio %.2f", hub.bestPerCPU, other.bestPerCPU, hub.bestPerCPU/other.bestPerCPU)
 	}
 	return nil
 }

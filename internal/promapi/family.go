@@ -8,9 +8,9 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
-	"google.golang.org/protobuf/proto"
 )
 
 // families groups samples, ordered by name, into metric families. A name whose series are of several types
@@ -31,7 +31,7 @@ func (a *API) families(found []latest, external []*dto.LabelPair, format expfmt.
 				if family != nil && !yield(family) {
 					return
 				}
-				family = &dto.MetricFamily{Name: proto.String(s.name), Type: kind.Enum()}
+				family = &dto.MetricFamily{Name: new(s.name), Type: kind.Enum()}
 			}
 			family.Metric = append(family.Metric, metric(s, external))
 			sent.Inc()
@@ -54,9 +54,9 @@ func familyType(h *histogram.FloatHistogram) dto.MetricType {
 }
 
 func metric(s latest, external []*dto.LabelPair) *dto.Metric {
-	m := &dto.Metric{TimestampMs: proto.Int64(s.time)}
+	m := &dto.Metric{TimestampMs: new(s.time)}
 	s.labels.Range(func(l labels.Label) {
-		if l.Name != labels.MetricName && l.Value != "" {
+		if l.Name != model.MetricNameLabel && l.Value != "" {
 			m.Label = append(m.Label, pair(l.Name, l.Value))
 		}
 	})
@@ -67,7 +67,7 @@ func metric(s latest, external []*dto.LabelPair) *dto.Metric {
 	}
 	switch {
 	case s.hist == nil:
-		m.Untyped = &dto.Untyped{Value: proto.Float64(s.value)}
+		m.Untyped = &dto.Untyped{Value: new(s.value)}
 	case s.hist.UsesCustomBuckets():
 		m.Histogram = classicHistogram(s.hist)
 	default:
@@ -79,11 +79,11 @@ func metric(s latest, external []*dto.LabelPair) *dto.Metric {
 // nativeHistogram is a histogram of exponential schema in the exposition's form.
 func nativeHistogram(h *histogram.FloatHistogram) *dto.Histogram {
 	return &dto.Histogram{
-		SampleCountFloat: proto.Float64(h.Count),
-		SampleSum:        proto.Float64(h.Sum),
-		Schema:           proto.Int32(h.Schema),
-		ZeroThreshold:    proto.Float64(h.ZeroThreshold),
-		ZeroCountFloat:   proto.Float64(h.ZeroCount),
+		SampleCountFloat: new(h.Count),
+		SampleSum:        new(h.Sum),
+		Schema:           new(h.Schema),
+		ZeroThreshold:    new(h.ZeroThreshold),
+		ZeroCountFloat:   new(h.ZeroCount),
 		PositiveSpan:     spans(h.PositiveSpans),
 		PositiveCount:    h.PositiveBuckets,
 		NegativeSpan:     spans(h.NegativeSpans),
@@ -94,7 +94,7 @@ func nativeHistogram(h *histogram.FloatHistogram) *dto.Histogram {
 func spans(from []histogram.Span) []*dto.BucketSpan {
 	to := make([]*dto.BucketSpan, len(from))
 	for i, s := range from {
-		to[i] = &dto.BucketSpan{Offset: proto.Int32(s.Offset), Length: proto.Uint32(s.Length)}
+		to[i] = &dto.BucketSpan{Offset: new(s.Offset), Length: new(s.Length)}
 	}
 	return to
 }
@@ -107,11 +107,11 @@ func classicHistogram(h *histogram.FloatHistogram) *dto.Histogram {
 			counts[b.Index] = b.Count
 		}
 	}
-	out := &dto.Histogram{SampleCountFloat: proto.Float64(h.Count), SampleSum: proto.Float64(h.Sum)}
+	out := &dto.Histogram{SampleCountFloat: new(h.Count), SampleSum: new(h.Sum)}
 	cumulative := 0.0
 	for i, bound := range h.CustomValues {
 		cumulative += counts[i]
-		out.Bucket = append(out.Bucket, &dto.Bucket{UpperBound: proto.Float64(bound), CumulativeCountFloat: proto.Float64(cumulative)})
+		out.Bucket = append(out.Bucket, &dto.Bucket{UpperBound: new(bound), CumulativeCountFloat: new(cumulative)})
 	}
 	return out
 }

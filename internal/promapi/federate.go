@@ -22,7 +22,6 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
-	"google.golang.org/protobuf/proto"
 )
 
 // latest is the newest sample of one series within the look-back.
@@ -61,7 +60,8 @@ func (a *API) federate(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 
-	format := expfmt.Negotiate(req.Header)
+	format := expfmt.NegotiateAccept(req.Header, expfmt.NewFormat(expfmt.TypeProtoDelim), expfmt.NewFormat(expfmt.TypeProtoText),
+		expfmt.NewFormat(expfmt.TypeProtoCompact), expfmt.NewFormat(expfmt.TypeTextPlain))
 	w.Header().Set("Content-Type", string(format))
 	enc := expfmt.NewEncoder(w, format)
 	external := externalLabels(a.o.Prometheus().GlobalConfig.ExternalLabels)
@@ -102,7 +102,7 @@ func (a *API) newest(ctx context.Context, selectors [][]*labels.Matcher, now tim
 		if err != nil {
 			return nil, err
 		}
-		if s.name = series.Labels().Get(labels.MetricName); !ok || s.name == "" {
+		if s.name = series.Labels().Get(model.MetricNameLabel); !ok || s.name == "" {
 			continue
 		}
 		if len(found) == a.o.Limits.FederateSeries {
@@ -149,5 +149,5 @@ func externalLabels(configured labels.Labels) []*dto.LabelPair {
 }
 
 func pair(name, value string) *dto.LabelPair {
-	return &dto.LabelPair{Name: proto.String(name), Value: proto.String(value)}
+	return &dto.LabelPair{Name: new(name), Value: new(value)}
 }

@@ -53,6 +53,7 @@ type admin struct{ *tsdb.DB }
 func (a admin) Stats(by string, limit int) (*tsdb.Stats, error) {
 	return a.Head().Stats(by, limit), nil
 }
+
 func (admin) WALReplayStatus() (tsdb.WALReplayStatus, error) {
 	return tsdb.WALReplayStatus{Min: 0, Max: 3, Current: 3}, nil
 }

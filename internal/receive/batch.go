@@ -47,7 +47,7 @@ func (b *batch) admitLabels(ls labels.Labels) (labels.Labels, error) {
 		return ls, fmt.Errorf("label %q appears twice in %s", name, abbreviate(ls.String()))
 	}
 	ls = ls.WithoutEmpty()
-	if !ls.Has(labels.MetricName) {
+	if !ls.Has(model.MetricNameLabel) {
 		return ls, fmt.Errorf("no metric name in %s", abbreviate(ls.String()))
 	}
 	if !ls.IsValid(model.UTF8Validation) {

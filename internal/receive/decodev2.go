@@ -114,9 +114,10 @@ func refRegion(message []byte) (refs, rest []byte, err error) {
 		if !more {
 			more, refs = true, append([]byte(nil), refs...)
 		}
-		if typ == protowire.BytesType {
+		switch typ {
+		case protowire.BytesType:
 			refs = append(refs, data...)
-		} else if typ == protowire.VarintType {
+		case protowire.VarintType:
 			refs = protowire.AppendVarint(refs, raw)
 		}
 		return nil

@@ -95,7 +95,7 @@ func acceptable(ls labels.Labels) (labels.Labels, bool) {
 	ls = ls.WithoutEmpty()
 	size := 0
 	ls.Range(func(l labels.Label) { size += len(l.Name) + len(l.Value) })
-	return ls, !dup && ls.Has(labels.MetricName) && ls.IsValid(model.UTF8Validation) && size <= receive.DefaultConfig().MaxLabels
+	return ls, !dup && ls.Has(model.MetricNameLabel) && ls.IsValid(model.UTF8Validation) && size <= receive.DefaultConfig().MaxLabels
 }
 
 // Whatever the generated decoder makes of a message, ours makes the same of its canonical form, and ours

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
@@ -36,7 +37,7 @@ func (g futureGate) AppenderV2(ctx context.Context) storage.AppenderV2 {
 
 func refusal(ls labels.Labels, t int64) error {
 	switch {
-	case ls.Get(labels.MetricName) == brokenSeries:
+	case ls.Get(model.MetricNameLabel) == brokenSeries:
 		return errBroken
 	case t > time.Now().Add(10*time.Minute).UnixMilli():
 		return fmt.Errorf("%w: timestamp is too far in the future", storage.ErrOutOfBounds)

@@ -91,7 +91,7 @@ func freeAddress(t *testing.T) string {
 func start(t *testing.T, ready, path string, args ...string) {
 	t.Helper()
 	var output bytes.Buffer
-	cmd := exec.Command(path, args...) //nolint:noctx // ended by the clean-up, which waits
+	cmd := exec.Command(path, args...) // ended by the clean-up, which waits
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
