@@ -121,7 +121,7 @@ func (k *KeepStore) Backfill(ctx context.Context, samples []wire.Sample) error {
 		d       = k.intake.db
 		now     = time.Now().UnixMilli()
 		oldest  = now - d.past.retention.Load()
-		window  = max(d.tsdb.Head().MaxTime(), now) - (d.opts.OutOfOrderWindow - backfillMargin).Milliseconds()
+		window  = max(d.tsdb.Head().MaxTime(), now) - (d.window.Load() - backfillMargin.Milliseconds())
 		bound   = window
 		fresh   []wire.Sample
 		old     []wire.Sample

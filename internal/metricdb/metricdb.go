@@ -115,6 +115,8 @@ type DB struct {
 	// sending is true while there are remote-write endpoints.
 	sending   atomic.Bool
 	retention atomic.Pointer[Retention]
+	// window is the out-of-order window in force, in milliseconds.
+	window atomic.Int64
 
 	// applyMu serialises Apply; closeOnce makes Close idempotent.
 	applyMu   sync.Mutex
@@ -136,6 +138,7 @@ func Open(o Options) (*DB, error) {
 	}
 	d.reloader = &reloader{space: d.space}
 	d.retention.Store(&o.Settings.Retention)
+	d.window.Store(o.OutOfOrderWindow.Milliseconds())
 	if d.tsdb, err = tsdb.Open(o.Dir, o.Log, o.Registry, d.engineOptions(), nil); err != nil {
 		return nil, fmt.Errorf("open metrics store in %s: %w", o.Dir, err)
 	}
@@ -224,6 +227,9 @@ func (d *DB) closeEngine() (err error) {
 // Queryable reads the local store and the configured remote-read endpoints as one.
 func (d *DB) Queryable() storage.SampleAndChunkQueryable { return d.fanout }
 
+// Local reads the local store alone, for what must not ask others: federation, status.
+func (d *DB) Local() storage.SampleAndChunkQueryable { return d.tsdb }
+
 // Exemplars reads the exemplars held in memory.
 func (d *DB) Exemplars() storage.ExemplarQueryable { return d.tsdb }
 
@@ -262,6 +268,7 @@ func (d *DB) Apply(cfg *promconfig.Config, s Settings) error {
 	}
 	kept := Retention{Time: engineCfg.StorageConfig.TSDBConfig.Retention.Time, Size: engineCfg.StorageConfig.TSDBConfig.Retention.Size}
 	d.retention.Store(&kept)
+	d.window.Store(engineCfg.StorageConfig.TSDBConfig.OutOfOrderTimeWindow)
 	d.past.setRetention(time.Duration(kept.Time))
 	d.sending.Store(len(cfg.RemoteWriteConfigs) > 0)
 	return nil

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,9 +20,11 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/storage"
+	apiv1 "github.com/prometheus/prometheus/web/api/v1"
 	"go.uber.org/goleak"
 
 	"github.com/periplus-io/periplus/internal/metricdb"
+	"github.com/periplus-io/periplus/internal/wire"
 )
 
 func TestMain(m *testing.M) {
@@ -282,6 +285,54 @@ func TestApplyKeepsTheWindowAndExemplars(t *testing.T) {
 	}
 	if got := time.Duration(d.Status().Retention.Time); got != 30*24*time.Hour {
 		t.Errorf("retention %s", got)
+	}
+}
+
+func TestWindowOfTheFileRulesBackfillToo(t *testing.T) {
+	d := open(t, t.TempDir())
+	cfg, err := promconfig.Load("storage: {tsdb: {out_of_order_time_window: 3h}}\n", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Apply(cfg, metricdb.DefaultSettings()); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	d.put(t, "a", now, 1)
+	for _, age := range []time.Duration{2 * time.Hour, 170 * time.Minute, 3 * time.Hour, 5 * 24 * time.Hour} {
+		if err := d.KeepStore().Backfill(t.Context(), []wire.Sample{{Labels: named("old"), Time: now.Add(-age).UnixMilli(), Value: 1}}); err != nil {
+			t.Errorf("%s ago: %v", age, err)
+		}
+	}
+	eventually(t, "all of them", func() bool { return d.value(t, "count_over_time(old[6d])", now) == "4" })
+}
+
+func TestAdmin(t *testing.T) {
+	d := open(t, t.TempDir())
+	now := time.Now()
+	d.put(t, "a", now, 1)
+	d.put(t, "b", now, 1)
+	var admin apiv1.TSDBAdminStats = d.Admin()
+	stats, err := admin.Stats("__name__", 10)
+	if err != nil || stats.NumSeries != 2 {
+		t.Errorf("%+v, %v", stats, err)
+	}
+	if err := admin.Delete(t.Context(), 0, now.UnixMilli(), labels.MustNewMatcher(labels.MatchEqual, "__name__", "a")); err != nil {
+		t.Error(err)
+	}
+	dir := filepath.Join(t.TempDir(), "snapshot")
+	if err := errors.Join(admin.CleanTombstones(), admin.Snapshot(dir, true)); err != nil {
+		t.Error(err)
+	}
+	if got := d.value(t, "a", now) + d.value(t, "b", now); got != "none1" {
+		t.Errorf("after the deletion: %s", got)
+	}
+	copied := open(t, dir)
+	if got := copied.value(t, "a", now) + copied.value(t, "b", now); got != "none1" {
+		t.Errorf("in the snapshot: %s", got)
+	}
+	if s := d.Status(); s.Series != 2 || s.Full || s.FreeBytes == 0 || s.HeadBytes == 0 {
+		t.Errorf("status %+v", s)
 	}
 }
 
