@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/periplus-io/periplus/internal/resource"
+	"github.com/periplus-io/periplus/internal/watch/frame"
 )
 
 // jobJSON is a job of about 6 kB as an API server sends it: 13 conditions, managed fields.
@@ -71,12 +72,12 @@ func BenchmarkUpdate(b *testing.B) {
 	b.SetBytes(int64(len(frames[0])))
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		r := newFrameReader(bytes.NewReader(frames[i%100]), 1<<20)
-		raw, err := r.next()
+		r := frame.NewReader(bytes.NewReader(frames[i%100]), 1<<20)
+		raw, err := r.Next()
 		if err != nil {
 			b.Fatal(err)
 		}
-		f, err := parseFrame(raw)
+		f, err := frame.ParseEvent(raw)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -90,7 +91,7 @@ func TestMemoryPerObject(t *testing.T) {
 		l := testListWatch(t, func(resource.Event) {})
 		before := heap()
 		for i := range n {
-			l.object(frame{"ADDED", jobJSON(i, i)}, time.Now())
+			l.object(frame.Event{Type: "ADDED", Object: jobJSON(i, i)}, time.Now())
 		}
 		per := float64(heap()-before) / float64(n)
 		runtime.KeepAlive(l)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/periplus-io/periplus/internal/resource"
+	"github.com/periplus-io/periplus/internal/watch/frame"
 )
 
 const (
@@ -304,9 +305,9 @@ func (d *definitionWatch) watch(ctx context.Context) error {
 	defer closeBody(body)
 	d.setWorks(true)
 	d.notify()
-	frames := newFrameReader(body, definitionLimit)
+	frames := frame.NewReader(body, definitionLimit)
 	for {
-		if _, err := frames.next(); err != nil && !errors.Is(err, errTooLarge) {
+		if _, err := frames.Next(); err != nil && !errors.Is(err, frame.ErrTooLarge) {
 			if errors.Is(err, io.EOF) {
 				return nil
 			}

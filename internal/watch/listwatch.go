@@ -18,6 +18,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/periplus-io/periplus/internal/watch/frame"
 )
 
 const (
@@ -162,11 +164,11 @@ func (l *listWatch) watch(ctx context.Context) error {
 	if !initial {
 		l.note(StateWatching, nil)
 	}
-	frames := newFrameReader(body, l.limit+frameEnvelope)
+	frames := frame.NewReader(body, l.limit+frame.Envelope)
 	for {
-		raw, err := frames.next()
+		raw, err := frames.Next()
 		received := time.Now()
-		if err != nil && !errors.Is(err, errTooLarge) {
+		if err != nil && !errors.Is(err, frame.ErrTooLarge) {
 			if cause := context.Cause(ctx); cause != nil {
 				err = cause
 			}
@@ -180,7 +182,7 @@ func (l *listWatch) watch(ctx context.Context) error {
 			l.tooLarge(raw, initial)
 			continue
 		}
-		end, err := l.frame(ctx, raw, received, initial)
+		end, err := l.event(ctx, raw, received, initial)
 		if err != nil {
 			return err
 		}
@@ -207,9 +209,9 @@ type bookmark struct {
 	} `json:"metadata"`
 }
 
-// frame takes in one watch event. end means that the initial list is complete.
-func (l *listWatch) frame(ctx context.Context, raw []byte, received time.Time, initial bool) (end bool, err error) {
-	f, err := parseFrame(raw)
+// event takes in one watch event. end means that the initial list is complete.
+func (l *listWatch) event(ctx context.Context, raw []byte, received time.Time, initial bool) (end bool, err error) {
+	f, err := frame.ParseEvent(raw)
 	if err != nil {
 		return false, err
 	}
@@ -249,20 +251,20 @@ func (l *listWatch) frame(ctx context.Context, raw []byte, received time.Time, i
 
 // object takes in the object of an event and gives its resourceVersion. One that cannot be decoded
 // is counted and left out.
-func (l *listWatch) object(f frame, received time.Time) (version string) {
-	o, err := decodeObject(f.Object)
+func (l *listWatch) object(f frame.Event, received time.Time) (version string) {
+	o, err := frame.Decode(f.Object)
 	if err == nil && (o.Name() == "" || o.UID() == "") {
 		err = errors.New("object without name or uid")
 	}
 	if err != nil {
-		id := peekIdentity(f.Object)
+		id := frame.Peek(f.Object)
 		reason := "malformed"
-		if errors.Is(err, errTooLarge) {
+		if errors.Is(err, frame.ErrTooLarge) {
 			reason = "too_large"
 		}
 		l.lost(reason, id, err)
-		l.table.confirm(l.feed, key{id.namespace, id.name})
-		return id.version
+		l.table.confirm(l.feed, key{id.Namespace, id.Name})
+		return id.Version
 	}
 	version = o.Text("metadata", "resourceVersion")
 	kind := l.table.kind
@@ -279,15 +281,15 @@ func (l *listWatch) object(f frame, received time.Time) (version string) {
 // tooLarge takes in the beginning of an event that is longer than the cap. What was known of the
 // object before stays.
 func (l *listWatch) tooLarge(head []byte, initial bool) {
-	id := peekIdentity(head)
-	l.lost("too_large", id, errTooLarge)
-	l.table.confirm(l.feed, key{id.namespace, id.name})
-	if !initial && id.version != "" {
-		l.version = id.version
+	id := frame.Peek(head)
+	l.lost("too_large", id, frame.ErrTooLarge)
+	l.table.confirm(l.feed, key{id.Namespace, id.Name})
+	if !initial && id.Version != "" {
+		l.version = id.Version
 	}
 }
 
-func (l *listWatch) lost(reason string, id identity, err error) {
+func (l *listWatch) lost(reason string, id frame.Identity, err error) {
 	l.metrics.lost.WithLabelValues(reason).Inc()
 	l.feed.set(l.feed.current(), fmt.Errorf("%v: %w", id, err))
 	l.log.Warn("object left out", "kind", l.table.kind.String(), "object", id.String(), "err", err)
@@ -331,19 +333,19 @@ func (l *listWatch) list(ctx context.Context) error {
 	}
 }
 
-func (l *listWatch) page(ctx context.Context, query url.Values) (listMeta, error) {
+func (l *listWatch) page(ctx context.Context, query url.Values) (frame.ListMeta, error) {
 	body, err := l.client.get(ctx, kindPath(l.table.kind, l.feed.namespace), query, "application/json")
 	if err != nil {
-		return listMeta{}, err
+		return frame.ListMeta{}, err
 	}
 	defer closeBody(body)
 	received := time.Now()
-	return readList(body, func(raw []byte) error {
+	return frame.ReadList(body, func(raw []byte) error {
 		if len(raw) > l.limit {
-			l.tooLarge(raw[:frameEnvelope], true)
+			l.tooLarge(raw[:frame.Envelope], true)
 			return ctx.Err()
 		}
-		l.object(frame{"ADDED", raw}, received)
+		l.object(frame.Event{Type: "ADDED", Object: raw}, received)
 		return ctx.Err()
 	})
 }

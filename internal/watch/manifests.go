@@ -18,6 +18,9 @@ import (
 	"time"
 
 	"github.com/periplus-io/periplus/internal/resource"
+	"github.com/periplus-io/periplus/internal/watch/folder"
+	"github.com/periplus-io/periplus/internal/watch/frame"
+	"github.com/periplus-io/periplus/internal/watch/manifest"
 )
 
 // manifests is folders of files as a source. It keeps of each file which objects it has, so that a
@@ -37,7 +40,7 @@ type manifests struct {
 
 // file is what was read of a file.
 type file struct {
-	stamp   stamp
+	stamp   folder.Stamp
 	objects map[objectID]bool
 	err     *FileError
 }
@@ -87,49 +90,49 @@ func (m *manifests) run(ctx context.Context, p plan) {
 	}
 	m.source.set(strings.Join(p.config.Manifests, ", "), sourceConnecting, nil)
 	for _, f := range m.files {
-		f.stamp = stamp{} // read all again: the plan may want more of it
+		f.stamp = folder.Stamp{} // read all again: the plan may want more of it
 	}
-	n := newNotifier()
-	defer n.close()
+	n := folder.NewNotifier()
+	defer n.Close()
 	for ctx.Err() == nil {
-		t := walk(p.config.Manifests)
-		if n.follow(t.dirs) {
-			t = walk(p.config.Manifests)
+		t := folder.Walk(p.config.Manifests)
+		if n.Follow(t.Dirs) {
+			t = folder.Walk(p.config.Manifests)
 		}
 		m.scan(ctx, p, t)
-		n.wait(ctx)
+		n.Wait(ctx)
 	}
 }
 
 // scan brings what is known in line with what is in the folders.
-func (m *manifests) scan(ctx context.Context, p plan, t tree) {
+func (m *manifests) scan(ctx context.Context, p plan, t folder.Tree) {
 	s := &scan{m: m, p: p, loose: map[objectID]bool{}, again: map[string]bool{}}
-	for path, stamp := range t.files {
+	for path, stamp := range t.Files {
 		if f := m.files[path]; f == nil || f.stamp != stamp {
 			s.definitions(path)
 		}
 	}
 	for path, f := range m.files {
-		if t.gone(path) {
+		if t.Gone(path) {
 			for id := range f.objects {
 				s.release(id, path)
 			}
 			delete(m.files, path)
 		}
 	}
-	for _, path := range slices.Sorted(maps.Keys(t.files)) {
+	for _, path := range slices.Sorted(maps.Keys(t.Files)) {
 		if ctx.Err() != nil {
 			return
 		}
 		f := m.files[path]
-		if f != nil && f.stamp == t.files[path] {
+		if f != nil && f.stamp == t.Files[path] {
 			continue
 		}
 		if f == nil {
 			f = &file{objects: map[objectID]bool{}}
 			m.files[path] = f
 		}
-		f.stamp = t.files[path]
+		f.stamp = t.Files[path]
 		s.read(path, f)
 	}
 	s.settle()
@@ -164,7 +167,7 @@ func (m *manifests) finish(ctx context.Context, s *scan) {
 }
 
 // report writes status and gauges.
-func (m *manifests) report(p plan, t tree) {
+func (m *manifests) report(p plan, t folder.Tree) {
 	var bad []FileError
 	for _, path := range slices.Sorted(maps.Keys(m.files)) {
 		if f := m.files[path]; f.err != nil {
@@ -175,8 +178,8 @@ func (m *manifests) report(p plan, t tree) {
 	m.w.metrics.files.Set(float64(len(m.files)))
 	m.w.metrics.badFiles.Set(float64(len(bad)))
 	var errs []error
-	for _, dir := range slices.Sorted(maps.Keys(t.unread)) {
-		errs = append(errs, t.unread[dir])
+	for _, dir := range slices.Sorted(maps.Keys(t.Unread)) {
+		errs = append(errs, t.Unread[dir])
 	}
 	state := sourceConnected
 	err := errors.Join(errs...)
@@ -210,7 +213,7 @@ func (m *manifests) plural(group, kind string) string {
 }
 
 func (m *manifests) kindOf(apiVersion, kind string) resource.Kind {
-	group, version := splitAPIVersion(apiVersion)
+	group, version := manifest.SplitAPIVersion(apiVersion)
 	return resource.Kind{Group: group, Version: version, Kind: kind, Plural: m.plural(group, kind)}
 }
 
@@ -240,7 +243,7 @@ func (s *scan) content(id objectID, o resource.Object) (content, error) {
 	s.p.strip.strip(kind, o)
 	if o.UID() == "" {
 		meta, _ := o.Field("metadata").(map[string]any)
-		meta["uid"] = deriveUID(kind.Group, kind.Kind, o)
+		meta["uid"] = manifest.DeriveUID(kind.Group, kind.Kind, o)
 	}
 	plain, err := json.Marshal(o)
 	if err != nil {
@@ -268,8 +271,8 @@ func (s *scan) settle() {
 func (s *scan) read(path string, f *file) {
 	found := map[objectID]content{}
 	order := []objectID{}
-	refused, err := s.parse(path, func(o manifest) error {
-		id := objectID{o.object.Text("apiVersion"), o.object.Text("kind"), key{o.object.Namespace(), o.object.Name()}}
+	refused, err := s.parse(path, func(o manifest.Object) error {
+		id := objectID{o.Object.Text("apiVersion"), o.Object.Text("kind"), key{o.Object.Namespace(), o.Object.Name()}}
 		if !s.p.wanted(s.m.kindOf(id.apiVersion, id.kind)) {
 			return nil
 		}
@@ -278,9 +281,9 @@ func (s *scan) read(path string, f *file) {
 		} else {
 			order = append(order, id)
 		}
-		c, err := s.content(id, o.object)
+		c, err := s.content(id, o.Object)
 		found[id] = c
-		return wrap(o.line, err)
+		return manifest.At(o.Line, err)
 	})
 	if err != nil {
 		f.err = fileError(path, err)
@@ -301,7 +304,7 @@ func (s *scan) read(path string, f *file) {
 }
 
 // parse hands on the objects of a file and counts those that are too large.
-func (s *scan) parse(path string, each func(manifest) error) (refused int, err error) {
+func (s *scan) parse(path string, each func(manifest.Object) error) (refused int, err error) {
 	limit := int64(s.p.config.MaxFileSize)
 	info, err := os.Stat(path)
 	if err != nil {
@@ -315,12 +318,12 @@ func (s *scan) parse(path string, each func(manifest) error) (refused int, err e
 	if err != nil {
 		return 0, err
 	}
-	r := manifestReader{limit: int(s.p.config.MaxObjectSize), each: each, refused: func(line int) {
+	r := manifest.Reader{Limit: int(s.p.config.MaxObjectSize), Each: each, Refused: func(line int) {
 		refused++
 		s.m.w.metrics.lost.WithLabelValues("too_large").Inc()
-		s.m.w.log.Warn("object left out", "file", path, "line", line, "err", errTooLarge)
+		s.m.w.log.Warn("object left out", "file", path, "line", line, "err", frame.ErrTooLarge)
 	}}
-	return refused, r.read(data)
+	return refused, r.Read(data)
 }
 
 // definitions learns plurals from custom resource definitions, before any object of their kinds is
@@ -330,22 +333,22 @@ func (s *scan) definitions(path string) {
 	if err != nil || !bytes.Contains(data, []byte(definitionKind)) || int64(len(data)) > int64(s.p.config.MaxFileSize) {
 		return
 	}
-	r := manifestReader{limit: int(s.p.config.MaxObjectSize), refused: func(int) {}}
-	r.each = func(d manifest) error {
-		kind := d.object.Text("spec", "names", "kind") + "." + d.object.Text("spec", "group")
-		if _, ok := s.m.plurals[kind]; !ok && d.object.Text("kind") == definitionKind {
-			s.m.plurals[kind] = d.object.Text("spec", "names", "plural")
+	r := manifest.Reader{Limit: int(s.p.config.MaxObjectSize), Refused: func(int) {}}
+	r.Each = func(d manifest.Object) error {
+		kind := d.Object.Text("spec", "names", "kind") + "." + d.Object.Text("spec", "group")
+		if _, ok := s.m.plurals[kind]; !ok && d.Object.Text("kind") == definitionKind {
+			s.m.plurals[kind] = d.Object.Text("spec", "names", "plural")
 		}
 		return nil
 	}
-	_ = r.read(data)
+	_ = r.Read(data)
 }
 
 const definitionKind = "CustomResourceDefinition"
 
 // claim lets a file give an object, if it is the newest that has it.
 func (s *scan) claim(id objectID, path string, f *file, c content) {
-	mine := claim{path, c.version, f.stamp.modified}
+	mine := claim{path, c.version, f.stamp.Modified}
 	switch owner, ok := s.m.owners[id]; {
 	case !ok:
 	case owner.path == path:
@@ -411,8 +414,8 @@ func (c claim) newer(than claim) bool {
 
 func fileError(path string, err error) *FileError {
 	e := &FileError{Path: path, Err: err.Error()}
-	if l, ok := errors.AsType[*lineError](err); ok {
-		e.Line, e.Err = l.line, l.err.Error()
+	if l, ok := errors.AsType[*manifest.LineError](err); ok {
+		e.Line, e.Err = l.Line, l.Err.Error()
 	}
 	return e
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/periplus-io/periplus/internal/resource"
+	"github.com/periplus-io/periplus/internal/watch/frame"
 )
 
 // key names an object within its kind.
@@ -290,7 +291,7 @@ func (p *packer) unpack(b []byte) (resource.Object, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decompress object: %w", err)
 	}
-	return decodeObject(plain)
+	return frame.Decode(plain)
 }
 
 // confirm notes that an object exists whose new content could not be taken in.

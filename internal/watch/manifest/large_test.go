@@ -1,7 +1,7 @@
 // Copyright The Periplus Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package manifest
 
 import (
 	"bytes"
@@ -9,21 +9,17 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-
-	"sigs.k8s.io/yaml"
 )
 
 // kubectlList is what kubectl get -o yaml writes for n jobs.
-func kubectlList(t *testing.T, n int) []byte {
-	t.Helper()
+func kubectlList(n int) []byte {
 	var b bytes.Buffer
 	b.WriteString("apiVersion: v1\nitems:\n")
 	for i := range n {
-		text, err := yaml.JSONToYAML(jobJSON(i, i))
-		if err != nil {
-			t.Fatal(err)
+		fmt.Fprintf(&b, "- apiVersion: sedna.io/v1alpha1\n  kind: LifelongLearningJob\n  metadata:\n    name: ll-%d\n    namespace: default\n  status:\n    conditions:\n", i)
+		for k := range 13 {
+			fmt.Fprintf(&b, "    - data: '{\"output\":{\"models\":[{\"url\":\"/output/train/%d/index.pkl\"}]}}'\n      lastTransitionTime: \"2026-01-02T03:04:05Z\"\n      stage: Train\n      status: \"True\"\n      type: Completed\n", k)
 		}
-		b.WriteString("- " + strings.TrimSuffix(strings.ReplaceAll(string(text), "\n", "\n  "), "  "))
 	}
 	b.WriteString("kind: List\nmetadata:\n  resourceVersion: \"\"\n")
 	return b.Bytes()
@@ -59,20 +55,28 @@ func TestLargeManifestsTakeLittleMemory(t *testing.T) {
 
 func TestListOfAllJobsIsReadOneByOne(t *testing.T) {
 	const n = 500
-	data := kubectlList(t, n)
+	data := kubectlList(n)
 	before := heap()
 	objects := 0
 	var highest int64
-	r := manifestReader{limit: 16 << 20, each: func(manifest) error {
+	r := Reader{Limit: 16 << 20, Each: func(Object) error {
 		if objects++; objects%100 == 0 {
 			highest = max(highest, heap()-before)
 		}
 		return nil
 	}}
-	if err := r.read(data); err != nil || objects != n {
+	if err := r.Read(data); err != nil || objects != n {
 		t.Errorf("got %d objects and error %v", objects, err)
 	}
 	if highest > 2<<20 {
 		t.Errorf("%d KiB were held for a list of %d KiB", highest>>10, len(data)>>10)
 	}
+}
+
+func heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

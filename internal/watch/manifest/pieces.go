@@ -1,12 +1,14 @@
 // Copyright The Periplus Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package manifest
 
 import (
 	"bytes"
 	"iter"
 	"regexp"
+
+	"github.com/periplus-io/periplus/internal/watch/frame"
 )
 
 // piece is a part of a YAML file that can be decoded alone.
@@ -21,14 +23,14 @@ type piece struct {
 // tooManyValues guesses, from what separates values, whether decoding would take memory out of all
 // proportion. Text in strings counts too, which matters only far beyond what people write.
 func (p piece) tooManyValues() bool {
-	if len(p.text) < maxValues {
+	if len(p.text) < frame.MaxValues {
 		return false
 	}
 	n := 0
 	for _, mark := range []string{": ", ":\n", "- ", ", "} {
 		n += bytes.Count(p.text, []byte(mark))
 	}
-	return n > maxValues
+	return n > frame.MaxValues
 }
 
 var (

@@ -1,7 +1,9 @@
 // Copyright The Periplus Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+// Package frame cuts what an API server sends into objects without decoding all of it: watch events
+// from an endless stream, items from a list. An object of any length costs no more memory than the cap.
+package frame
 
 import (
 	"bufio"
@@ -16,27 +18,28 @@ import (
 	"github.com/periplus-io/periplus/internal/resource"
 )
 
-// errTooLarge means that one JSON value was longer than the cap. Reading can go on behind it.
-var errTooLarge = errors.New("object exceeds the size cap")
+// ErrTooLarge means that one JSON value was longer than the cap. Reading can go on behind it.
+var ErrTooLarge = errors.New("object exceeds the size cap")
 
-// frameEnvelope is how much longer a watch frame may be than the object in it.
-const frameEnvelope = 4 << 10
+// Envelope is how much longer a watch frame may be than the object in it.
+const Envelope = 4 << 10
 
-// frameReader cuts a stream of concatenated JSON objects into single ones without decoding them, so
+// Reader cuts a stream of concatenated JSON objects into single ones without decoding them, so
 // that an object of any length costs no more memory than the cap.
-type frameReader struct {
+type Reader struct {
 	r   *bufio.Reader
 	max int
 	buf []byte
 }
 
-func newFrameReader(r io.Reader, limit int) *frameReader {
-	return &frameReader{r: bufio.NewReaderSize(r, 64<<10), max: limit}
+// NewReader makes a reader of r with a cap in bytes.
+func NewReader(r io.Reader, limit int) *Reader {
+	return &Reader{r: bufio.NewReaderSize(r, 64<<10), max: limit}
 }
 
-// next gives the bytes of the next object; they are valid until the following call. With
-// errTooLarge it gives the first bytes of the object, the rest has been skipped.
-func (f *frameReader) next() ([]byte, error) {
+// Next gives the bytes of the next object; they are valid until the following call. With
+// ErrTooLarge it gives the first bytes of the object, the rest has been skipped.
+func (f *Reader) Next() ([]byte, error) {
 	f.buf = f.buf[:0]
 	if cap(f.buf) > 1<<20 {
 		f.buf = nil // one giant must not be paid for for ever
@@ -58,14 +61,14 @@ func (f *frameReader) next() ([]byte, error) {
 		}
 		if len(f.buf)+n > f.max {
 			tooLarge = true
-			n0 := max(0, min(n, frameEnvelope-len(f.buf)))
+			n0 := max(0, min(n, Envelope-len(f.buf)))
 			f.buf = append(f.buf, window[:n0]...)
 		} else {
 			f.buf = append(f.buf, window[:n]...)
 		}
 		_, _ = f.r.Discard(n) // n bytes are buffered
 		if done && tooLarge {
-			return f.buf, errTooLarge
+			return f.buf, ErrTooLarge
 		}
 		if done {
 			return bytes.TrimSpace(f.buf), nil
@@ -74,7 +77,7 @@ func (f *frameReader) next() ([]byte, error) {
 }
 
 // window gives what is buffered, and reads if nothing is.
-func (f *frameReader) window() ([]byte, error) {
+func (f *Reader) window() ([]byte, error) {
 	if f.r.Buffered() == 0 {
 		if _, err := f.r.Peek(1); err != nil {
 			return nil, err
@@ -141,36 +144,36 @@ func (s *scanner) scanString(b []byte, i int) int {
 	return i
 }
 
-// frame is one watch event as it is sent: type and undecoded object.
-type frame struct {
+// Event is one watch event as it is sent: type and undecoded object.
+type Event struct {
 	Type   string          `json:"type"`
 	Object json.RawMessage `json:"object"`
 }
 
-// parseFrame splits an event. API servers write type before object and nothing else, so the common
+// ParseEvent splits an event. API servers write type before object and nothing else, so the common
 // case needs no JSON parser.
-func parseFrame(b []byte) (frame, error) {
+func ParseEvent(b []byte) (Event, error) {
 	for _, kind := range [...]string{"MODIFIED", "ADDED", "BOOKMARK", "DELETED", "ERROR"} {
 		rest, ok := bytes.CutPrefix(b, []byte(`{"type":"`+kind+`","object":{`))
 		if ok && len(rest) > 1 && rest[len(rest)-1] == '}' {
 			from := len(b) - len(rest) - 1
-			return frame{kind, b[from : len(b)-1]}, nil
+			return Event{kind, b[from : len(b)-1]}, nil
 		}
 	}
-	var f frame
+	var f Event
 	if err := json.Unmarshal(b, &f); err != nil {
-		return frame{}, fmt.Errorf("decode watch event: %w", err)
+		return Event{}, fmt.Errorf("decode watch event: %w", err)
 	}
 	return f, nil
 }
 
-// maxValues is how many values an object may have. Decoded, a value costs many times its text.
-const maxValues = 500_000
+// MaxValues is how many values an object may have. Decoded, a value costs many times its text.
+const MaxValues = 500_000
 
-// decodeObject decodes one object the way [resource.Object] promises it.
-func decodeObject(b []byte) (resource.Object, error) {
-	if len(b) > maxValues && tooManyValues(b) {
-		return nil, fmt.Errorf("%w: more than %d values", errTooLarge, maxValues)
+// Decode decodes one object the way [resource.Object] promises it.
+func Decode(b []byte) (resource.Object, error) {
+	if len(b) > MaxValues && tooManyValues(b) {
+		return nil, fmt.Errorf("%w: more than %d values", ErrTooLarge, MaxValues)
 	}
 	var o map[string]any
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(b, &o); err != nil {
@@ -198,23 +201,24 @@ func tooManyValues(b []byte) bool {
 			n++
 		}
 	}
-	return n > maxValues
+	return n > MaxValues
 }
 
-// identity is what is needed of an object that is too large to be decoded.
-type identity struct {
-	namespace, name, version string
+// Identity is what is needed of an object that is too large to be decoded.
+type Identity struct {
+	Namespace, Name, Version string
 }
 
-func (id identity) String() string {
-	if id.namespace == "" {
-		return id.name
+// String gives NAMESPACE/NAME.
+func (id Identity) String() string {
+	if id.Namespace == "" {
+		return id.Name
 	}
-	return id.namespace + "/" + id.name
+	return id.Namespace + "/" + id.Name
 }
 
-// peekIdentity finds metadata in the first bytes of an object; what it does not find stays empty.
-func peekIdentity(b []byte) (id identity) {
+// Peek finds metadata in the first bytes of an object; what it does not find stays empty.
+func Peek(b []byte) (id Identity) {
 	at := bytes.Index(b, []byte(`"metadata":{`))
 	if at < 0 {
 		return id
@@ -241,11 +245,11 @@ func peekIdentity(b []byte) (id identity) {
 			}
 			switch key {
 			case "namespace":
-				id.namespace = v
+				id.Namespace = v
 			case "name":
-				id.name = v
+				id.Name = v
 			case "resourceVersion":
-				id.version = v
+				id.Version = v
 			}
 			key = ""
 		default:
@@ -254,15 +258,15 @@ func peekIdentity(b []byte) (id identity) {
 	}
 }
 
-// listMeta is what a list says about itself.
-type listMeta struct {
+// ListMeta is what a list says about itself.
+type ListMeta struct {
 	ResourceVersion string `json:"resourceVersion"`
 	Continue        string `json:"continue"`
 }
 
-// readList decodes a list item by item, whatever the order of its fields, and hands each undecoded
+// ReadList decodes a list item by item, whatever the order of its fields, and hands each undecoded
 // item on. Memory is that of one item.
-func readList(r io.Reader, each func(raw []byte) error) (meta listMeta, err error) {
+func ReadList(r io.Reader, each func(raw []byte) error) (meta ListMeta, err error) {
 	d := json.NewDecoder(r)
 	if err := expect(d, '{'); err != nil {
 		return meta, err
@@ -320,5 +324,5 @@ func expect(d *json.Decoder, want json.Delim) error {
 	return nil
 }
 
-// unread gives how many bytes have been read from the source but not used.
-func (f *frameReader) unread() int { return f.r.Buffered() }
+// Unread gives how many bytes have been read from the source but not used.
+func (f *Reader) Unread() int { return f.r.Buffered() }

@@ -1,7 +1,10 @@
 // Copyright The Periplus Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+// Package manifest reads objects of the Kubernetes API from files as kubectl writes them: single
+// objects, lists and several documents, in YAML or JSON. Faults name their line. Lists are decoded item by
+// item, and what would take memory out of all proportion is refused.
+package manifest
 
 import (
 	"bytes"
@@ -18,40 +21,43 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/periplus-io/periplus/internal/resource"
+	"github.com/periplus-io/periplus/internal/watch/frame"
 )
 
-// manifest is one object of a file.
-type manifest struct {
-	object resource.Object
-	line   int
+// Object is one object of a file.
+type Object struct {
+	Object resource.Object
+	// Line is where it begins, from 1.
+	Line int
 }
 
-// lineError is an error with its place in a file.
-type lineError struct {
-	line int
-	err  error
+// LineError is an error with its place in a file.
+type LineError struct {
+	Line int // 0 when not known
+	Err  error
 }
 
-func (e *lineError) Error() string {
-	if e.line == 0 {
-		return e.err.Error()
+func (e *LineError) Error() string {
+	if e.Line == 0 {
+		return e.Err.Error()
 	}
-	return fmt.Sprintf("line %d: %v", e.line, e.err)
+	return fmt.Sprintf("line %d: %v", e.Line, e.Err)
 }
 
-func (e *lineError) Unwrap() error { return e.err }
+func (e *LineError) Unwrap() error { return e.Err }
 
-// manifestReader reads the objects of a file as kubectl get writes them: single objects, lists and
+// Reader reads the objects of a file as kubectl get writes them: single objects, lists and
 // several documents, YAML or JSON.
-type manifestReader struct {
-	limit int
-	// each takes an object; refused is called for one that is larger than limit, which is left out.
-	each    func(manifest) error
-	refused func(line int)
+type Reader struct {
+	// Limit is the size in bytes above which an object is left out.
+	Limit int
+	// Each takes an object; Refused is called for one that is too large.
+	Each    func(Object) error
+	Refused func(line int)
 }
 
-// read fails at the first thing that is not an object of the Kubernetes API.
-func (r manifestReader) read(data []byte) error {
+// Read reads a file. It fails at the first thing that is not an object of the Kubernetes API.
+func (r Reader) Read(data []byte) error {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	start := bytes.TrimSpace(data)
 	if len(start) == 0 {
@@ -63,17 +69,17 @@ func (r manifestReader) read(data []byte) error {
 	return r.readYAML(data)
 }
 
-func (r manifestReader) readJSON(data []byte) error {
+func (r Reader) readJSON(data []byte) error {
 	source := bytes.NewReader(data)
-	frames := newFrameReader(source, len(data))
+	frames := frame.NewReader(source, len(data))
 	for {
-		raw, err := frames.next()
-		offset := len(data) - source.Len() - frames.unread()
+		raw, err := frames.Next()
+		offset := len(data) - source.Len() - frames.Unread()
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return &lineError{lineAt(data, offset), err}
+			return &LineError{lineAt(data, offset), err}
 		}
 		if err := r.json(raw, data, offset-len(raw)); err != nil {
 			return err
@@ -82,7 +88,7 @@ func (r manifestReader) readJSON(data []byte) error {
 }
 
 // json takes in an object or list that begins at offset of data.
-func (r manifestReader) json(raw, data []byte, offset int) error {
+func (r Reader) json(raw, data []byte, offset int) error {
 	var list struct {
 		Kind  string            `json:"kind"`
 		Items []json.RawMessage `json:"items"`
@@ -91,7 +97,7 @@ func (r manifestReader) json(raw, data []byte, offset int) error {
 		if s, ok := errors.AsType[*json.SyntaxError](err); ok {
 			offset += int(s.Offset)
 		}
-		return &lineError{lineAt(data, offset), err}
+		return &LineError{lineAt(data, offset), err}
 	}
 	items := []json.RawMessage{raw}
 	if isList(list.Kind) && list.Items != nil {
@@ -99,17 +105,17 @@ func (r manifestReader) json(raw, data []byte, offset int) error {
 	}
 	line := lineAt(data, offset)
 	for i, item := range items {
-		if len(item) > r.limit {
-			r.refused(line)
+		if len(item) > r.Limit {
+			r.Refused(line)
 			continue
 		}
-		o, err := decodeObject(item)
-		if errors.Is(err, errTooLarge) {
-			r.refused(line)
+		o, err := frame.Decode(item)
+		if errors.Is(err, frame.ErrTooLarge) {
+			r.Refused(line)
 			continue
 		}
 		if err != nil {
-			return &lineError{line, fmt.Errorf("item %d: %w", i, err)}
+			return &LineError{line, fmt.Errorf("item %d: %w", i, err)}
 		}
 		if err := r.object(o, line); err != nil {
 			return err
@@ -119,10 +125,10 @@ func (r manifestReader) json(raw, data []byte, offset int) error {
 }
 
 // readYAML reads piece by piece, see [pieces].
-func (r manifestReader) readYAML(data []byte) error {
+func (r Reader) readYAML(data []byte) error {
 	for p := range pieces(data) {
 		if p.tooManyValues() {
-			r.refused(p.line + 1)
+			r.Refused(p.line + 1)
 			continue
 		}
 		d := yaml.NewDecoder(bytes.NewReader(p.text))
@@ -137,8 +143,8 @@ func (r manifestReader) readYAML(data []byte) error {
 			} else {
 				err = r.document(&document, p)
 			}
-			if l, ok := errors.AsType[*lineError](err); ok && l.line > 0 {
-				l.line += p.line
+			if l, ok := errors.AsType[*LineError](err); ok && l.Line > 0 {
+				l.Line += p.line
 			}
 			if err != nil {
 				return err
@@ -149,7 +155,7 @@ func (r manifestReader) readYAML(data []byte) error {
 }
 
 // document takes in one document, whose items are decoded one by one if it is a list.
-func (r manifestReader) document(n *yaml.Node, p piece) error {
+func (r Reader) document(n *yaml.Node, p piece) error {
 	n = n.Content[0]
 	nodes := []*yaml.Node{n}
 	if items, ok := listItems(n); ok {
@@ -159,10 +165,10 @@ func (r manifestReader) document(n *yaml.Node, p piece) error {
 		nodes = n.Content
 	}
 	for _, n := range nodes {
-		c := converter{budget: r.limit}
+		c := converter{budget: r.Limit}
 		v, err := c.value(n, 0)
-		if errors.Is(err, errTooLarge) {
-			r.refused(p.line + n.Line)
+		if errors.Is(err, frame.ErrTooLarge) {
+			r.Refused(p.line + n.Line)
 			continue
 		}
 		if err != nil {
@@ -173,11 +179,11 @@ func (r manifestReader) document(n *yaml.Node, p piece) error {
 		}
 		o, ok := v.(map[string]any)
 		if !ok {
-			return &lineError{n.Line, errors.New("this is not an object")}
+			return &LineError{n.Line, errors.New("this is not an object")}
 		}
 		if err := r.object(o, p.line+n.Line); err != nil {
-			if l, ok := errors.AsType[*lineError](err); ok {
-				l.line -= p.line // the caller adds it to all
+			if l, ok := errors.AsType[*LineError](err); ok {
+				l.Line -= p.line // the caller adds it to all
 			}
 			return err
 		}
@@ -185,13 +191,13 @@ func (r manifestReader) document(n *yaml.Node, p piece) error {
 	return nil
 }
 
-func (r manifestReader) object(o resource.Object, line int) error {
+func (r Reader) object(o resource.Object, line int) error {
 	for _, field := range [][]string{{"apiVersion"}, {"kind"}, {"metadata", "name"}} {
 		if o.Text(field...) == "" {
-			return &lineError{line, fmt.Errorf("the object has no %s", strings.Join(field, "."))}
+			return &LineError{line, fmt.Errorf("the object has no %s", strings.Join(field, "."))}
 		}
 	}
-	return r.each(manifest{o, line})
+	return r.Each(Object{o, line})
 }
 
 func isList(kind string) bool { return strings.HasSuffix(kind, "List") }
@@ -228,13 +234,13 @@ func yamlError(err error) error {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	m := yamlLine.FindStringSubmatch(text)
 	if m == nil {
-		return &lineError{0, errors.New(text)}
+		return &LineError{0, errors.New(text)}
 	}
 	line, _ := strconv.Atoi(m[1]) // digits
 	if parserFault.MatchString(text) {
 		line++
 	}
-	return &lineError{line, errors.New(strings.Replace(text, m[0], "", 1))}
+	return &LineError{line, errors.New(strings.Replace(text, m[0], "", 1))}
 }
 
 // converter turns YAML nodes into the values that JSON has. The budget bounds what aliases can blow up.
@@ -251,10 +257,10 @@ const valueCost = 32
 func (c *converter) value(n *yaml.Node, depth int) (any, error) {
 	c.budget -= len(n.Value) + valueCost
 	if c.budget < 0 {
-		return nil, errTooLarge
+		return nil, frame.ErrTooLarge
 	}
 	if depth > maxDepth {
-		return nil, &lineError{n.Line, errors.New("nested too deeply")}
+		return nil, &LineError{n.Line, errors.New("nested too deeply")}
 	}
 	switch n.Kind {
 	case yaml.AliasNode:
@@ -281,10 +287,10 @@ func (c *converter) mapping(n *yaml.Node, depth int) (any, error) {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k := n.Content[i]
 		if k.Kind != yaml.ScalarNode || k.Tag == "!!merge" {
-			return nil, &lineError{k.Line, errors.New("a key is not a plain string")}
+			return nil, &LineError{k.Line, errors.New("a key is not a plain string")}
 		}
 		if _, ok := m[k.Value]; ok {
-			return nil, &lineError{k.Line, fmt.Errorf("key %q comes twice", k.Value)}
+			return nil, &LineError{k.Line, fmt.Errorf("key %q comes twice", k.Value)}
 		}
 		c.budget -= len(k.Value) + 2
 		v, err := c.value(n.Content[i+1], depth+1)
@@ -303,7 +309,7 @@ func scalar(n *yaml.Node) (any, error) {
 	case "!!bool":
 		var b bool
 		err := n.Decode(&b)
-		return b, wrapLine(n, err)
+		return b, At(n.Line, err)
 	case "!!int":
 		var i int64
 		if n.Decode(&i) == nil {
@@ -316,19 +322,18 @@ func scalar(n *yaml.Node) (any, error) {
 		if err == nil && (math.IsNaN(f) || math.IsInf(f, 0)) {
 			err = fmt.Errorf("%s is not a number in JSON", n.Value)
 		}
-		return f, wrapLine(n, err)
+		return f, At(n.Line, err)
 	default: // strings, and times, which JSON has as strings
 		return n.Value, nil
 	}
 }
 
-func wrapLine(n *yaml.Node, err error) error { return wrap(n.Line, err) }
-
-func wrap(line int, err error) error {
+// At says that an error is in a line; no error stays none.
+func At(line int, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &lineError{line, err}
+	return &LineError{line, err}
 }
 
 // lineAt gives the line, from 1, of an offset.
@@ -336,9 +341,9 @@ func lineAt(data []byte, offset int) int {
 	return 1 + bytes.Count(data[:min(max(offset, 0), len(data))], []byte("\n"))
 }
 
-// deriveUID makes the identity of an object that has none: the same for the same kind, namespace,
+// DeriveUID makes the identity of an object that has none: the same for the same kind, namespace,
 // name and creation time.
-func deriveUID(group, kind string, o resource.Object) string {
+func DeriveUID(group, kind string, o resource.Object) string {
 	sum := sha256.Sum256([]byte(strings.Join(
 		[]string{group, kind, o.Namespace(), o.Name(), o.Text("metadata", "creationTimestamp")}, "\x00")))
 	sum[6] = sum[6]&0x0f | 0x80 // version 8: made by a rule of one's own
@@ -346,8 +351,8 @@ func deriveUID(group, kind string, o resource.Object) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[0:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
 }
 
-// splitAPIVersion separates group and version.
-func splitAPIVersion(apiVersion string) (group, version string) {
+// SplitAPIVersion separates group and version.
+func SplitAPIVersion(apiVersion string) (group, version string) {
 	group, version, ok := strings.Cut(apiVersion, "/")
 	if !ok {
 		return "", group

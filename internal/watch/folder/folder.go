@@ -1,7 +1,9 @@
 // Copyright The Periplus Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+// Package folder finds the manifest files below folders and tells when something about them may have
+// changed: by the system's notifications as far as they go, else by looking.
+package folder
 
 import (
 	"context"
@@ -27,35 +29,36 @@ const (
 	pollNotified = 30 * time.Second
 )
 
-// stamp tells whether a file has changed. The inode tells of renames and of swapped links.
-type stamp struct {
-	modified time.Time
+// Stamp tells whether a file has changed. The inode tells of renames and of swapped links.
+type Stamp struct {
+	Modified time.Time
 	size     int64
 	inode    uint64
 }
 
-func stampOf(info fs.FileInfo) stamp {
-	s := stamp{modified: info.ModTime(), size: info.Size()}
+func stampOf(info fs.FileInfo) Stamp {
+	s := Stamp{Modified: info.ModTime(), size: info.Size()}
 	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
 		s.inode = sys.Ino
 	}
 	return s
 }
 
-// tree is what a walk over the folders finds.
-type tree struct {
-	files map[string]stamp
-	dirs  []string
-	// unread are folders that could not be read, with the reason. What was in them counts as still there.
-	unread map[string]error
+// Tree is what a walk over the folders finds.
+type Tree struct {
+	// Files are by path, Dirs are all folders, sorted.
+	Files map[string]Stamp
+	Dirs  []string
+	// Unread are folders that could not be read, with the reason. What was in them counts as still there.
+	Unread map[string]error
 }
 
-// gone tells whether a path that the walk did not find is really gone.
-func (t tree) gone(path string) bool {
-	if _, ok := t.files[path]; ok {
+// Gone tells whether a path that the walk did not find is really gone.
+func (t Tree) Gone(path string) bool {
+	if _, ok := t.Files[path]; ok {
 		return false
 	}
-	for dir := range t.unread {
+	for dir := range t.Unread {
 		if path == dir || strings.HasPrefix(path, dir+string(filepath.Separator)) {
 			return false
 		}
@@ -63,20 +66,20 @@ func (t tree) gone(path string) bool {
 	return true
 }
 
-// walk finds the manifest files below the folders. Links are followed, each folder once; names with
+// Walk finds the manifest files below the folders. Links are followed, each folder once; names with
 // two leading dots are how Kubernetes keeps the versions of a mounted ConfigMap, whose files are
 // found through their links.
-func walk(roots []string) tree {
-	t := tree{files: map[string]stamp{}, unread: map[string]error{}}
+func Walk(roots []string) Tree {
+	t := Tree{Files: map[string]Stamp{}, Unread: map[string]error{}}
 	visited := map[string]bool{}
 	for _, root := range roots {
 		t.walk(filepath.Clean(root), visited, true)
 	}
-	slices.Sort(t.dirs)
+	slices.Sort(t.Dirs)
 	return t
 }
 
-func (t *tree) walk(dir string, visited map[string]bool, root bool) {
+func (t *Tree) walk(dir string, visited map[string]bool, root bool) {
 	target, err := filepath.EvalSymlinks(dir)
 	if err == nil && visited[target] {
 		return
@@ -88,11 +91,11 @@ func (t *tree) walk(dir string, visited map[string]bool, root bool) {
 	}
 	if err != nil {
 		if root || !errors.Is(err, fs.ErrNotExist) {
-			t.unread[dir] = err
+			t.Unread[dir] = err
 		}
 		return
 	}
-	t.dirs = append(t.dirs, dir)
+	t.Dirs = append(t.Dirs, dir)
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
 		if strings.HasPrefix(e.Name(), ".") {
@@ -102,12 +105,12 @@ func (t *tree) walk(dir string, visited map[string]bool, root bool) {
 		switch {
 		case err != nil:
 			if !errors.Is(err, fs.ErrNotExist) {
-				t.unread[path] = err
+				t.Unread[path] = err
 			}
 		case info.IsDir():
 			t.walk(path, visited, false)
 		case info.Mode().IsRegular() && isManifest(path):
-			t.files[path] = stampOf(info)
+			t.Files[path] = stampOf(info)
 		}
 	}
 }
@@ -120,30 +123,32 @@ func isManifest(path string) bool {
 	return false
 }
 
-// notifier tells of changes in folders, by fsnotify as far as that goes.
-type notifier struct {
+// Notifier tells of changes in folders, by fsnotify as far as that goes.
+type Notifier struct {
 	watcher *fsnotify.Watcher // nil: polling only
 	dirs    map[string]string // the real path of each, which a swapped link changes
 	failed  bool
 }
 
-func newNotifier() *notifier {
+// NewNotifier makes a notifier that follows nothing yet.
+func NewNotifier() *Notifier {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		w = nil // out of inotify instances: poll
 	}
-	return &notifier{watcher: w, dirs: map[string]string{}}
+	return &Notifier{watcher: w, dirs: map[string]string{}}
 }
 
-func (n *notifier) close() {
+// Close ends it.
+func (n *Notifier) Close() {
 	if n.watcher != nil {
 		_ = n.watcher.Close() // nothing depends on it any more
 	}
 }
 
-// follow sets the folders to be told of. It tells whether there are new ones: what happened in
+// Follow sets the folders to be told of. It tells whether there are new ones: what happened in
 // them before has not been told.
-func (n *notifier) follow(dirs []string) (added bool) {
+func (n *Notifier) Follow(dirs []string) (added bool) {
 	if n.watcher == nil {
 		return false
 	}
@@ -172,8 +177,8 @@ func (n *notifier) follow(dirs []string) (added bool) {
 	return added
 }
 
-// wait returns when something may have changed and has come to rest, or ctx ends.
-func (n *notifier) wait(ctx context.Context) {
+// Wait returns when something may have changed and has come to rest, or ctx ends.
+func (n *Notifier) Wait(ctx context.Context) {
 	interval := pollNotified
 	if n.watcher == nil || n.failed || len(n.dirs) == 0 {
 		interval = pollAlone
@@ -216,13 +221,13 @@ func (n *notifier) wait(ctx context.Context) {
 }
 
 // told forgets folders that went away: the system follows the folder, not its name.
-func (n *notifier) told(e fsnotify.Event) {
+func (n *Notifier) told(e fsnotify.Event) {
 	if e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename) {
 		n.forget(e.Name)
 	}
 }
 
-func (n *notifier) forget(dir string) {
+func (n *Notifier) forget(dir string) {
 	if _, ok := n.dirs[dir]; ok {
 		_ = n.watcher.Remove(dir) // it may have gone by itself
 		delete(n.dirs, dir)
