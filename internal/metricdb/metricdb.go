@@ -244,18 +244,15 @@ func (d *DB) StartTime() (int64, error) { return d.tsdb.StartTime() }
 func (d *DB) SetScrapeManager(m *scrape.Manager) { d.scrapes.manager.Store(m) }
 
 // Apply takes over a reloaded configuration: remote_write, remote_read and storage of cfg, and the
-// retention of s. The cluster label and the limits are fixed at start, a change of them is an error:
+// retention of s. The cluster label and the limits are fixed at start, a change of them is logged:
 // writers hold references to series that carry the old label. On an error nothing of s has changed,
 // and cfg's remote endpoints may be partly in place: apply the previous one again.
 func (d *DB) Apply(cfg *promconfig.Config, s Settings) error {
 	if err := s.Validate(); err != nil {
 		return err
 	}
-	if s.Cluster != d.opts.Settings.Cluster {
-		return errors.New("cluster: a change needs a restart")
-	}
-	if s.Limits != d.opts.Settings.Limits {
-		return errors.New("limits: a change needs a restart")
+	if s.Cluster != d.opts.Settings.Cluster || s.Limits != d.opts.Settings.Limits {
+		d.log.Warn("changed settings need a restart", "sections", "cluster, limits")
 	}
 	d.applyMu.Lock()
 	defer d.applyMu.Unlock()

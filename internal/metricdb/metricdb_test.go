@@ -250,8 +250,12 @@ func TestClusterLabelIsAdded(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	settings.Cluster = ""
-	if err := d.Apply(&promconfig.Config{}, settings); err == nil {
-		t.Error("the label was changed while writers hold references")
+	if err := d.Apply(&promconfig.Config{}, settings); err != nil {
+		t.Fatal(err)
+	}
+	d.put(t, "c", now, 5)
+	if got := d.value(t, `c{cluster="north"}`, at); got != "5" {
+		t.Errorf("the label changed while writers hold references: %s", got)
 	}
 }
 

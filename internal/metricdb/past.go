@@ -55,7 +55,8 @@ type past struct {
 
 // epoch is what is written as one round of blocks. It begins with a segment of the log.
 type epoch struct {
-	refs   map[string]uint32
+	// refs finds a series by the hash of its labels.
+	refs   map[uint64]uint32
 	series []labels.Labels
 	// logged says whether the log's newest meaning of a reference is this epoch's.
 	logged  []bool
@@ -70,18 +71,28 @@ type oldSample struct {
 	value float64
 }
 
-func newEpoch() *epoch { return &epoch{refs: make(map[string]uint32)} }
+func newEpoch() *epoch { return &epoch{refs: make(map[uint64]uint32)} }
 
 func (e *epoch) add(l labels.Labels, t int64, v float64) (ref uint32) {
-	key := string(l.Bytes(nil))
-	ref, ok := e.refs[key]
-	if !ok {
-		ref = uint32(len(e.series))
-		e.refs[key] = ref
-		e.series = append(e.series, l)
-		e.logged = append(e.logged, false)
-	}
+	ref = e.ref(l)
 	e.samples = append(e.samples, oldSample{ref: ref, time: t, value: v})
+	return ref
+}
+
+func (e *epoch) ref(l labels.Labels) uint32 {
+	if n := len(e.samples); n > 0 {
+		if last := e.samples[n-1].ref; labels.Equal(e.series[last], l) {
+			return last
+		}
+	}
+	hash := l.Hash()
+	if ref, ok := e.refs[hash]; ok && labels.Equal(e.series[ref], l) {
+		return ref
+	}
+	ref := uint32(len(e.series))
+	e.refs[hash] = ref
+	e.series = append(e.series, l)
+	e.logged = append(e.logged, false)
 	return ref
 }
 
