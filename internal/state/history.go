@@ -216,6 +216,9 @@ const (
 // past gives the samples that the conditions of object tell of, up to the time it was seen.
 func (w *work) past(p *plan, object resource.Object, seen time.Time) []wire.Sample {
 	list := conditions(object)
+	if len(list) == 0 {
+		return nil
+	}
 	c := newCutter(object)
 	var out changes
 	var repeats []repeated
