@@ -10,7 +10,8 @@ import (
 )
 
 // Replay reports every object of the kinds once more, as Applied and Initial, between the events of
-// its kind. Version and Kind may be "*". Whoever reads objects in a new way asks for it.
+// its kind. Version and Kind may be "*". Whoever reads objects in a new way asks for it,
+// but not from within the handler.
 func (w *Watcher) Replay(kinds ...resource.Kind) {
 	for _, t := range w.all() {
 		for _, k := range kinds {

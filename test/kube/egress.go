@@ -13,6 +13,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 )
@@ -32,7 +33,14 @@ type egress struct {
 	cert  tls.Certificate
 }
 
-func newEgress(socket string) *egress { return &egress{socket: socket, nodes: map[string]string{}} }
+// newEgress picks a socket outside of the cluster's folder: paths of sockets are limited to 100 bytes.
+func newEgress() (*egress, error) {
+	dir, err := os.MkdirTemp("", "kube")
+	if err != nil {
+		return nil, err
+	}
+	return &egress{socket: filepath.Join(dir, "egress"), nodes: map[string]string{}}, nil
+}
 
 // config is the API server's configuration file.
 func (e *egress) config() string {
@@ -59,15 +67,15 @@ func (e *egress) start(kwok *url.URL, cert tls.Certificate) error {
 }
 
 func (e *egress) close() error {
-	if e == nil || e.server == nil {
+	if e == nil {
 		return nil
 	}
-	err := e.server.Close()
-	e.wg.Wait()
-	if rm := os.Remove(e.socket); !errors.Is(rm, os.ErrNotExist) {
-		err = errors.Join(err, rm)
+	var err error
+	if e.server != nil {
+		err = e.server.Close()
+		e.wg.Wait()
 	}
-	return err
+	return errors.Join(err, os.RemoveAll(filepath.Dir(e.socket)))
 }
 
 func (e *egress) add(address, node string) {

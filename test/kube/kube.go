@@ -145,7 +145,9 @@ func (c *Cluster) prepare(o Options) error {
 	if c.port, err = freePort(); err != nil {
 		return err
 	}
-	c.egress = newEgress(filepath.Join(c.Dir, "egress.sock"))
+	if c.egress, err = newEgress(); err != nil {
+		return err
+	}
 	selector := filepath.Join(c.Dir, "egress.yaml")
 	err = errors.Join(
 		os.WriteFile(account, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), 0o600),

@@ -77,13 +77,13 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata: {name: reader}
 rules:
-- {apiGroups: [sedna.io], resources: [%s], verbs: [list, watch]}
+- {apiGroups: [sedna.io], resources: [videoanalyticsjobs, %s], verbs: [list, watch]}
 `
 	kubeconfig, err := cluster.User(t.Context(), fmt.Sprintf(role, "datasets"))
 	must(t, err)
 	r := newRecorder(t)
 	c, ns := inNamespace(t, config(kubeconfig))
-	w := watching(t, r.handle, c, sedna("Dataset"), sedna("Model"))
+	w := watching(t, r.handle, c, sedna("Dataset"), sedna("Model"), sedna("VideoAnalyticsJob"))
 	eventually(t, 20*time.Second, "states", func() bool {
 		return state(w, "Dataset") == watch.StateWatching && state(w, "Model") == watch.StateForbidden
 	})
@@ -92,7 +92,10 @@ rules:
 
 	_, err = cluster.User(t.Context(), fmt.Sprintf(role, "datasets, models"))
 	must(t, err)
+	// Without a right to watch definitions, discovery finds new kinds at its next round.
+	must(t, cluster.CreateDefinitions(t.Context(), "videoanalyticsjobs"))
 	eventually(t, 40*time.Second, "model is allowed", func() bool { return state(w, "Model") == watch.StateWatching })
+	eventually(t, 40*time.Second, "new kind is found", func() bool { return state(w, "VideoAnalyticsJob") == watch.StateWatching })
 }
 
 func TestServerRestartLosesAndRepeatsNothing(t *testing.T) {
