@@ -26,11 +26,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/route"
 	"github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/scrape"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/features"
+	"github.com/prometheus/prometheus/util/httputil"
 	"github.com/prometheus/prometheus/util/notifications"
 	apiv1 "github.com/prometheus/prometheus/web/api/v1"
 )
@@ -83,7 +85,9 @@ type Options struct {
 	// Ready says whether the store is open. Nil means always.
 	Ready func() bool
 
-	Targets       Targets
+	Targets Targets
+	// Described is the metadata of metrics that no target exports: pushed or derived ones. May be nil.
+	Described     Metadata
 	Rules         apiv1.RulesRetriever
 	Alertmanagers apiv1.AlertmanagerRetriever
 	Notifications Notifications
@@ -123,7 +127,11 @@ func New(o Options) (*API, error) {
 	router := route.New().WithInstrumentation(a.instrument)
 	newV1(o, cors, a.whenReady).Register(router.WithPrefix(apiPrefix))
 	router.Get("/federate", a.whenReady(a.federate))
-	a.handler = http.MaxBytesHandler(notFound(router), o.Limits.MaxBody)
+	described := a.instrument("/metadata", a.whenReady(httputil.CompressionHandler{Handler: http.HandlerFunc(a.metadata)}.ServeHTTP))
+	routes := http.NewServeMux()
+	routes.Handle("/", router)
+	routes.Handle("GET "+apiPrefix+"/metadata", described)
+	a.handler = http.MaxBytesHandler(notFound(routes), o.Limits.MaxBody)
 	return a, nil
 }
 
@@ -156,6 +164,9 @@ func fillDefaults(o *Options) {
 	}
 	if o.Exemplars == nil {
 		o.Exemplars = noExemplars{}
+	}
+	if o.Described == nil {
+		o.Described = func(func(string, metadata.Metadata) bool) {}
 	}
 	if o.Targets == nil {
 		o.Targets = noTargets{}

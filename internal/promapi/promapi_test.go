@@ -7,6 +7,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -15,10 +16,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -331,6 +334,23 @@ func TestFederate(t *testing.T) {
 }
 
 func staleNaN() float64 { return float64FromBits(value.StaleNaN) }
+
+func TestMetadataOfMetricsThatAreNotScraped(t *testing.T) {
+	described := map[string]metadata.Metadata{
+		"learning_job_round":    {Type: model.MetricTypeGauge, Help: "current round"},
+		"learning_rounds_total": {Type: model.MetricTypeCounter, Unit: "rounds", Help: "rounds"},
+	}
+	s := newSite(t, func(o *promapi.Options) { o.Described = maps.All(described) })
+	status, text := s.get("/api/v1/metadata?metric=learning_job_round")
+	expect(t, status, text, http.StatusOK, `"data":{"learning_job_round":[{"type":"gauge","unit":"","help":"current round"}]}`)
+	status, text = s.get("/api/v1/metadata?limit=1")
+	expect(t, status, text, http.StatusOK, "learning_job_round")
+	if strings.Contains(text, "learning_rounds_total") {
+		t.Errorf("limit did not cut %s", text)
+	}
+	status, text = s.get("/api/v1/metadata?limit=x")
+	expect(t, status, text, http.StatusBadRequest, `"errorType":"bad_data"`, "limit must be a number")
+}
 
 func TestSelfMetricsAndSpecification(t *testing.T) {
 	registry := prometheus.NewRegistry()

@@ -24,6 +24,8 @@ type Config struct {
 	QueueTimeout time.Duration `yaml:"queue_timeout"`
 	// SeriesCache is the number of series whose decoded labels are kept.
 	SeriesCache int `yaml:"series_cache"`
+	// Metadata is the number of metrics whose type, unit and help are kept.
+	Metadata int `yaml:"metadata"`
 }
 
 // DefaultConfig is what a hub uses without a configuration.
@@ -36,6 +38,7 @@ func DefaultConfig() Config {
 		Concurrency:  32,
 		QueueTimeout: 10 * time.Second,
 		SeriesCache:  262_144,
+		Metadata:     20_000,
 	}
 }
 
@@ -49,6 +52,7 @@ func (c Config) Validate() error {
 		"concurrency":       int64(c.Concurrency),
 		"queue_timeout":     int64(c.QueueTimeout),
 		"series_cache":      int64(c.SeriesCache),
+		"metadata":          int64(c.Metadata),
 	} {
 		if value <= 0 {
 			return fmt.Errorf("%s must be positive, got %d", name, value)

@@ -57,11 +57,14 @@ func eachField(message []byte, f func(num protowire.Number, typ protowire.Type, 
 	return nil
 }
 
-// decodeV1 appends all of a prometheus.WriteRequest. Metadata is not kept by this version's receivers.
+// decodeV1 appends all of a prometheus.WriteRequest: 1 series, 3 metadata.
 func (b *batch) decodeV1(message []byte) error {
 	return eachField(message, func(num protowire.Number, typ protowire.Type, data []byte, _ uint64) error {
 		if num == 4 || num == 5 {
 			return mislabelled(messageV1, messageV2)
+		}
+		if num == 3 && typ == protowire.BytesType {
+			return b.metadataV1(data)
 		}
 		if num != 1 || typ != protowire.BytesType {
 			return nil

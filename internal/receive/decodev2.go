@@ -9,6 +9,7 @@ import (
 	"math"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -64,7 +65,7 @@ func (b *batch) seriesV2(message []byte, table *symbols) error {
 	if err != nil {
 		return err
 	}
-	e, err := b.entryV2(refs, table)
+	e, isNew, err := b.entryV2(refs, table)
 	if err != nil {
 		b.refusals.add(reasonLabels, max(1, countFields(rest, 2, 3)), fmt.Errorf("series %d: %w", b.series, err))
 		return nil
@@ -85,6 +86,10 @@ func (b *batch) seriesV2(message []byte, table *symbols) error {
 			return b.appendHistogram(e, data)
 		case 4:
 			return b.exemplarV2(e, data, table)
+		case 5:
+			if isNew { // a known series has been described
+				return b.metadataV2(e.labels.Get(model.MetricNameLabel), data, table)
+			}
 		}
 		return nil
 	})
@@ -125,8 +130,8 @@ func refRegion(message []byte) (refs, rest []byte, err error) {
 	return refs, rest, err
 }
 
-// entryV2 finds or makes the entry of a series. An error concerns the series' labels.
-func (b *batch) entryV2(refs []byte, table *symbols) (*seriesEntry, error) {
+// entryV2 finds the entry of a series, or makes a new one. An error concerns the series' labels.
+func (b *batch) entryV2(refs []byte, table *symbols) (e *seriesEntry, isNew bool, err error) {
 	key, known := seriesKey{1, 2}, true
 	for left := refs; len(left) > 0; {
 		ref, n := binary.Uvarint(left)
@@ -137,7 +142,7 @@ func (b *batch) entryV2(refs []byte, table *symbols) (*seriesEntry, error) {
 	}
 	if known {
 		if e := b.r.series.get(key); e != nil {
-			return e, nil
+			return e, false, nil
 		}
 	}
 	ls, err := b.labelsV2(refs, table)
@@ -145,11 +150,11 @@ func (b *batch) entryV2(refs []byte, table *symbols) (*seriesEntry, error) {
 		ls, err = b.admitLabels(ls)
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	e := &seriesEntry{labels: ls}
+	e = &seriesEntry{labels: ls}
 	b.r.series.put(key, e)
-	return e, nil
+	return e, true, nil
 }
 
 // labelsV2 decodes packed label references into labels that own their bytes.

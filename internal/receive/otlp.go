@@ -153,6 +153,7 @@ type otlpAppender struct {
 	samples  int
 	refusals refusals
 	fatal    error
+	family   string // described last
 }
 
 // Append stores one sample. After a fatal error it takes nothing more.
@@ -172,6 +173,10 @@ func (a *otlpAppender) Append(_ storage.SeriesRef, ls labels.Labels, st, t int64
 	var partial *storage.AppendPartialError
 	if err == nil || errors.As(err, &partial) { // partial: the sample is stored, an exemplar is not
 		a.samples++
+		if opts.MetricFamilyName != a.family {
+			a.family = opts.MetricFamilyName
+			a.r.described.note(a.family, opts.Metadata)
+		}
 		return ref, nil
 	}
 	why, soft := reasonOf(err)

@@ -57,15 +57,16 @@ type Options struct {
 
 // Receiver takes pushed metrics over HTTP. It is safe for concurrent use and holds no goroutine.
 type Receiver struct {
-	log      *slog.Logger
-	store    Appendable
-	limits   Config
-	metrics  *metrics
-	series   *seriesCache
-	pool     *sync.Pool
-	gate     chan struct{}
-	config   func() config.Config
-	lookback time.Duration
+	log       *slog.Logger
+	store     Appendable
+	limits    Config
+	metrics   *metrics
+	series    *seriesCache
+	described *described
+	pool      *sync.Pool
+	gate      chan struct{}
+	config    func() config.Config
+	lookback  time.Duration
 }
 
 // New checks the options and returns a receiver.
@@ -80,15 +81,16 @@ func New(o Options) (*Receiver, error) {
 		o.Lookback = 5 * time.Minute
 	}
 	return &Receiver{
-		log:      o.Log,
-		store:    o.Appendable,
-		limits:   o.Limits,
-		metrics:  newMetrics(o.Registry),
-		series:   newSeriesCache(o.Limits.SeriesCache),
-		pool:     bufferPool(),
-		gate:     make(chan struct{}, o.Limits.Concurrency),
-		config:   o.Prometheus,
-		lookback: o.Lookback,
+		log:       o.Log,
+		store:     o.Appendable,
+		limits:    o.Limits,
+		metrics:   newMetrics(o.Registry),
+		series:    newSeriesCache(o.Limits.SeriesCache),
+		described: newDescribed(o.Limits.Metadata),
+		pool:      bufferPool(),
+		gate:      make(chan struct{}, o.Limits.Concurrency),
+		config:    o.Prometheus,
+		lookback:  o.Lookback,
 	}, nil
 }
 

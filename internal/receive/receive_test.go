@@ -42,6 +42,7 @@ type intake struct {
 	db       *tsdb.DB
 	mux      *http.ServeMux
 	registry *prometheus.Registry
+	receiver *receive.Receiver
 }
 
 func newIntake(t *testing.T, limits receive.Config) *intake {
@@ -74,6 +75,7 @@ func newIntake(t *testing.T, limits receive.Config) *intake {
 		t.Fatal(err)
 	}
 	r.Register(i.mux)
+	i.receiver = r
 	return i
 }
 

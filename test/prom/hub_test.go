@@ -99,7 +99,7 @@ func newSite(t *testing.T, o siteOptions) *site {
 	reader, err := promapi.New(promapi.Options{
 		Log: log, Registry: registry, Gatherer: registry, Engine: db.Engine(), Storage: db.Queryable(), Exemplars: db.Exemplars(),
 		TSDB: db.Admin(), Prometheus: current, Rules: ruler, Alertmanagers: ruler, ExternalURL: external,
-		Listen: listener.Addr().String(), Limits: promapi.DefaultConfig(),
+		Described: intake.Metadata, Listen: listener.Addr().String(), Limits: promapi.DefaultConfig(),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -25,10 +25,17 @@ func TestRemoteWriteFromPrometheus(t *testing.T) {
 	prometheus(t, fmt.Sprintf(`
 global: {scrape_interval: 1s, external_labels: {sender: debian}}
 scrape_configs: [{job_name: self, static_configs: [{targets: [SELF]}]}]
-remote_write: [{url: %q, send_exemplars: true}]
+remote_write: [{url: %q, send_exemplars: true, metadata_config: {send_interval: 1s}}]
 `, s.url+"/api/v1/write"))
 	eventually(t, 60*time.Second, value(t, s.url, `up{job="self",sender="debian"}`, 1))
 	eventually(t, 30*time.Second, present(t, s.url, `prometheus_build_info{sender="debian"}`))
+	eventually(t, 30*time.Second, func() error {
+		_, text, err := get(t, s.url+"/api/v1/metadata?metric=prometheus_build_info")
+		if err == nil && !strings.Contains(text, `"type":"gauge"`) {
+			err = fmt.Errorf("metadata: %s", text)
+		}
+		return err
+	})
 	// Nothing of what it sends is refused.
 	eventually(t, 30*time.Second, value(t, s.url, `sum(rate(prometheus_remote_storage_samples_failed_total[10s]))`, 0))
 }
