@@ -157,7 +157,7 @@ func TestHugeObjectsHurtNobody(t *testing.T) {
 	e.Handle(t.Context(), applied(huge, time.Now()))
 	huge["status"].(map[string]any)["conditions"] = append(list, list[0])
 	e.Handle(t.Context(), applied(huge, time.Now()))
-	if took := time.Since(start); took > 20*time.Second {
+	if took := time.Since(start); took > time.Minute {
 		t.Errorf("took %v", took)
 	}
 	e.Handle(t.Context(), applied(bad, time.Now()))
