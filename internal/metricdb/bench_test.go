@@ -102,7 +102,7 @@ func liveSeries(b *testing.B, age time.Duration) {
 		done := make(chan error, 1)
 		go func() { done <- k.Run(ctx) }()
 		idle := rss(b)
-		start := time.Now()
+		start, cpu := time.Now(), cpuTime(b)
 		for o := range owners {
 			set := make([]wire.Sample, 0, per)
 			for _, l := range ownerLabels(o, per) {
@@ -111,9 +111,10 @@ func liveSeries(b *testing.B, age time.Duration) {
 			k.Set(strconv.Itoa(o), start, nil, set)
 		}
 		eventually(b, "all series", func() bool {
-			return d.value(b, "count(learning_job_stage_condition)", time.Now()) == strconv.Itoa(owners*per)
+			return d.Status().Series == owners*per && d.value(b, "count(learning_job_stage_condition)", time.Now()) == strconv.Itoa(owners*per)
 		})
 		b.ReportMetric(time.Since(start).Seconds(), "s-to-queryable")
+		b.ReportMetric((cpuTime(b) - cpu).Seconds(), "cpu-s-to-queryable")
 		eventually(b, "repeats", func() bool { return time.Since(start) > 9*time.Second })
 		runtime.GC()
 		var m runtime.MemStats
@@ -217,4 +218,35 @@ func cpuTime(b *testing.B) time.Duration {
 		b.Fatal(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkBackfill writes a million samples of 1,000 jobs from three weeks, in one call per job, until
+// they can be queried.
+func BenchmarkBackfill(b *testing.B) {
+	const jobs, per = 1000, 1000
+	for b.Loop() {
+		d := open(b, b.TempDir(), func(o *metricdb.Options) { o.BackfillDelay = 200 * time.Millisecond })
+		store, now := d.KeepStore(), time.Now()
+		cpu := cpuTime(b)
+		for job, l := range benchLabels(jobs) {
+			samples := make([]wire.Sample, per)
+			for i := range samples {
+				at := now.Add(-21*24*time.Hour + time.Duration(i)*30*time.Minute + time.Duration(job)*time.Second)
+				samples[i] = wire.Sample{Labels: l, Time: at.UnixMilli(), Value: float64(i % 2)}
+			}
+			if err := store.Backfill(b.Context(), samples); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(time.Since(now).Seconds(), "s-to-logged")
+		eventually(b, "blocks", func() bool { return d.Status().Pending == 0 })
+		b.ReportMetric(time.Since(now).Seconds(), "s-to-queryable")
+		b.ReportMetric((cpuTime(b) - cpu).Seconds(), "cpu-s")
+		b.ReportMetric(float64(d.Status().Blocks), "blocks")
+		b.ReportMetric(float64(d.Status().BlockBytes)/(jobs*per), "B/sample")
+		if got := d.value(b, "sum(count_over_time(learning_job_stage_condition[22d]))", now); got != strconv.Itoa(jobs*per) && got != "1e+06" {
+			b.Errorf("%s samples", got)
+		}
+		d.stop()
+	}
 }

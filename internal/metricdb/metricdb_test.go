@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -366,6 +367,25 @@ func TestSeriesLimit(t *testing.T) {
 	}
 	if got := d.counter(t, "periplus_metricdb_samples_refused_total", "series_limit", "scrape"); got != 1 {
 		t.Errorf("counted %g", got)
+	}
+}
+
+func TestOpenFailsWithAReason(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bad := metricdb.DefaultSettings()
+	bad.Limits.QueryConcurrency = -1
+	log := slog.New(slog.DiscardHandler)
+	for name, o := range map[string]metricdb.Options{
+		"nothing":  {},
+		"file":     {Dir: file, Log: log, Registry: prometheus.NewRegistry()},
+		"settings": {Dir: t.TempDir(), Log: log, Registry: prometheus.NewRegistry(), Settings: bad},
+	} {
+		if d, err := metricdb.Open(o); err == nil {
+			t.Errorf("%s: opened %v", name, d.Close())
+		}
 	}
 }
 
