@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -34,6 +35,11 @@ func TestServerThatRefusesStreamingListsIsPaged(t *testing.T) {
 		}}, metav1.CreateOptions{})
 		return err
 	}))
+	yes := true
+	_, err = maps.Watch(t.Context(), metav1.ListOptions{SendInitialEvents: &yes, ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan, AllowWatchBookmarks: true})
+	if !apierrors.IsInvalid(err) {
+		t.Fatalf("the server does not refuse streaming lists: %v", err)
+	}
 	r := newRecorder(t)
 	c := config(old.Kubeconfig)
 	c.Namespaces = []string{"default"}
