@@ -46,7 +46,7 @@ func (l *Learn) Job(namespace, kind, jobName, uid string) (learning.JobDetail, e
 	}
 	j.list.Sort(all)
 	d := learning.JobDetail{
-		Job: l.row(j, now), OutputDir: f.Info["output_dir"], Parameters: f.Parameters, Thresholds: f.Thresholds, Triggers: f.Triggers,
+		Job: l.row(j), OutputDir: f.Info["output_dir"], Parameters: f.Parameters, Thresholds: f.Thresholds, Triggers: f.Triggers,
 		Scores: slices.Clone(j.fold.Scores), Models: slices.Clone(j.fold.Models), Inference: f.Inference, KnowledgeBase: f.Knowledge,
 	}
 	past := history.Walk(all, j.m, j.rec.Floor, j.ended)
@@ -61,7 +61,7 @@ func (l *Learn) Job(namespace, kind, jobName, uid string) (learning.JobDetail, e
 		}
 	}
 	if d.Deleted == nil {
-		d.Why = why(&d, now)
+		d.Why = why(&d)
 	}
 	return d, nil
 }
@@ -127,7 +127,7 @@ func taskView(w *worker, now time.Time) learning.Task {
 }
 
 // why says in words what a job waits for, as far as its object and its workers tell.
-func why(d *learning.JobDetail, now time.Time) []string {
+func why(d *learning.JobDetail) []string {
 	var out []string
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	for _, w := range d.Workers {
@@ -146,7 +146,7 @@ func why(d *learning.JobDetail, now time.Time) []string {
 	case learning.Waiting:
 		for _, t := range d.Triggers {
 			if t.Stage == d.Stage {
-				out = append(out, whyTrigger(&t, d, now)...)
+				out = append(out, whyTrigger(&t, d)...)
 			}
 		}
 		if d.Stage == learning.Train && d.Dataset != "" && d.Samples == nil && len(d.Datasets) > 0 && d.Datasets[0].URL == "" {
@@ -172,7 +172,7 @@ func reasonOf(text string) string {
 	return ": " + text
 }
 
-func whyTrigger(t *learning.Trigger, d *learning.JobDetail, now time.Time) []string {
+func whyTrigger(t *learning.Trigger, d *learning.JobDetail) []string {
 	var out []string
 	if t.Threshold != nil {
 		s := fmt.Sprintf("%s begins when %s %s %g", t.Stage, cmp.Or(t.Metric, "its metric"), t.Operator, *t.Threshold)

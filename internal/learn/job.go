@@ -143,7 +143,11 @@ func (l *Learn) applyJob(m *mapping.Mapping, ev resource.Event) {
 	l.use(j, &f)
 
 	s := newSeries(l.o.Config.SeriesLimit, lost, j.labels()...)
-	young := first && j.rec.Mark == 0 && at.Sub(time.UnixMilli(j.rec.Created)) < fresh
+	since := j.rec.Created
+	if len(news) > 0 {
+		since = min(since, news[0].Time) // an object restored from a backup is older than its creation
+	}
+	young := first && j.rec.Mark == 0 && at.Sub(time.UnixMilli(since)) < fresh
 	if young {
 		history.Begin(max(j.rec.Created, j.rec.Floor+1), s.step)
 	}

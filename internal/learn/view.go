@@ -15,7 +15,7 @@ import (
 )
 
 // row makes the table row of a job.
-func (l *Learn) row(j *job, now time.Time) learning.Job {
+func (l *Learn) row(j *job) learning.Job {
 	out := learning.Job{
 		UID: j.rec.UID, Namespace: j.rec.Namespace, Kind: j.rec.Kind, Name: j.rec.Name,
 		Created: time.UnixMilli(j.rec.Created).UTC(), Started: timePtr(j.started), Completed: timePtr(j.ended), Deleted: timePtr(j.rec.Deleted),
@@ -76,9 +76,8 @@ func (l *Learn) Jobs(q learning.JobQuery) (learning.JobPage, error) {
 	if err != nil {
 		return learning.JobPage{}, err
 	}
-	now := time.Now()
 	l.mu.Lock()
-	var all []learning.Job
+	var all []*learning.Job
 	for _, j := range l.jobs {
 		if j.rec.Deleted != 0 && !q.Deleted {
 			continue
@@ -86,13 +85,16 @@ func (l *Learn) Jobs(q learning.JobQuery) (learning.JobPage, error) {
 		if !within(q.Namespaces, j.rec.Namespace) || !within(q.Kinds, j.rec.Kind) {
 			continue
 		}
-		if row := l.row(j, now); matches(&q, &row) {
-			all = append(all, row)
+		if row := l.row(j); matches(&q, &row) {
+			all = append(all, &row)
 		}
 	}
 	l.mu.Unlock()
-	slices.SortFunc(all, func(a, b learning.Job) int {
-		return cmp.Or(order(&a, &b), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name),
+	slices.SortFunc(all, func(a, b *learning.Job) int {
+		if n := order(a, b); n != 0 {
+			return n
+		}
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name),
 			strings.Compare(a.Kind, b.Kind), b.Created.Compare(a.Created), strings.Compare(a.UID, b.UID))
 	})
 	page := learning.JobPage{Total: len(all), Offset: max(q.Offset, 0), Limit: q.Limit}
@@ -100,9 +102,9 @@ func (l *Learn) Jobs(q learning.JobQuery) (learning.JobPage, error) {
 		page.Limit = 100
 	}
 	from := min(page.Offset, len(all))
-	page.Jobs = all[from:min(from+page.Limit, len(all))]
-	if page.Jobs == nil {
-		page.Jobs = []learning.Job{}
+	page.Jobs = make([]learning.Job, 0, min(page.Limit, len(all)))
+	for _, j := range all[from:min(from+page.Limit, len(all))] {
+		page.Jobs = append(page.Jobs, *j)
 	}
 	return page, nil
 }

@@ -233,4 +233,9 @@ func (f *Fold) replaceModels(c *Condition, fresh []learning.ModelRef, t int64, r
 func seconds(ms int64) float64 { return float64(ms) / 1000 }
 
 // New gives the fold of a job whose series begin after floor, in ms; 0 for none.
-func New(floor int64) Fold { return Fold{last: floor} }
+func New(floor int64) Fold {
+	if floor == 0 {
+		return Fold{}
+	}
+	return Fold{last: floor + 1} // a counter's first 0 lies before its first step
+}
