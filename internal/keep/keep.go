@@ -305,7 +305,7 @@ func (k *Keep) repeatOwner(o *owner, now, recent int64) int {
 	n := 0
 	for i := range o.series {
 		s := &o.series[i]
-		if s.last > recent {
+		if s.last > recent && !farAhead(s.last, now) {
 			continue
 		}
 		if r := k.append(s, now, s.value); r != nil {

@@ -274,11 +274,15 @@ func (k *Keep) postpone(sample wire.Sample) {
 	}
 }
 
+// farAhead says whether a last sample lies so far ahead that the clock must have been set back since.
+// Then the series goes on at the present, out of order, and not in the future.
+func farAhead(last, now int64) bool { return last > now+2*aheadLimit.Milliseconds() }
+
 // append puts one sample of s into the batch, after its last one. The value becomes s' value even if
 // the store refuses the sample, so that the repeat writes it.
 func (k *Keep) append(s *series, t int64, v float64) *rejected {
 	s.value = v
-	if s.last != never && t <= s.last {
+	if s.last != never && t <= s.last && !farAhead(s.last, time.Now().UnixMilli()) {
 		t = s.last + 1
 	}
 	ref, err := k.store.Append(s.ref, s.labels, t, v)
