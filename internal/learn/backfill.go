@@ -301,17 +301,26 @@ func (s *series) walk(from, until int64, f func(tr *track, p point, repeated cla
 			if p.t > from && p.t < until {
 				f(tr, p, plain)
 			}
-			if kind == plain || same(p.v, stale()) || (kind == state && p.v != 1) {
-				continue
-			}
-			t := p.t + repeat
-			if p.t <= from { // what held at the beginning
-				t = from + 1
-			}
-			for ; t < next; t += repeat {
-				f(tr, point{t, p.v}, kind)
+			if repeats(kind, p.v) {
+				p.repeat(from, next, func(again point) { f(tr, again, kind) })
 			}
 		}
+	}
+}
+
+// repeats says whether a value of a series of some class is written again while it holds.
+func repeats(kind class, v float64) bool {
+	return kind != plain && !same(v, stale()) && (kind != state || v == 1)
+}
+
+// repeat calls f for the repeats of a value after from and before next.
+func (p point) repeat(from, next int64, f func(point)) {
+	t := p.t + repeat
+	if p.t <= from { // what held at the beginning
+		t = from + 1
+	}
+	for ; t < next; t += repeat {
+		f(point{t, p.v})
 	}
 }
 

@@ -6,7 +6,6 @@ package learn_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"runtime"
 	"testing"
@@ -69,7 +68,7 @@ func BenchmarkTenThousandJobs(b *testing.B) {
 		sink := &counted{}
 		before := heap()
 		l, err := learn.Open(learn.Options{
-			Dir: b.TempDir(), Config: learn.DefaultConfig(), Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Registry: prometheus.NewRegistry(), Sink: sink,
+			Dir: b.TempDir(), Config: learn.DefaultConfig(), Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Sink: sink,
 		})
 		if err != nil {
 			b.Fatal(err)

@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"math"
 	"os"
@@ -223,7 +222,7 @@ func startWith(t testing.TB, dir string, sink *recorded, change func(*learn.Opti
 	t.Helper()
 	h := &hub{t: t, dir: dir, sink: sink, reg: prometheus.NewRegistry(), done: make(chan struct{})}
 	o := learn.Options{
-		Dir: dir, Config: learn.DefaultConfig(), Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Registry: h.reg, Sink: sink,
+		Dir: dir, Config: learn.DefaultConfig(), Log: slog.New(slog.DiscardHandler), Registry: h.reg, Sink: sink,
 	}
 	if change != nil {
 		change(&o)
@@ -296,7 +295,7 @@ func objects(t testing.TB, file string) []resource.Object {
 		t.Fatal(err)
 	}
 	var out []resource.Object
-	for _, doc := range strings.Split(string(text), "\n---\n") {
+	for doc := range strings.SplitSeq(string(text), "\n---\n") {
 		out = append(out, parse(t, doc))
 	}
 	return out

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	pmodel "github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/periplus-io/periplus/internal/wire"
@@ -56,7 +57,7 @@ func newSeries(limit int, lost map[string]int, common ...string) *series {
 // find gives the track of a series, or nil where the limit refuses a new one.
 func (s *series) find(name string, kv []string) *track {
 	s.b.Reset()
-	s.b.Add(labels.MetricName, name)
+	s.b.Add(pmodel.MetricNameLabel, name)
 	for i := 0; i+1 < len(s.common); i += 2 {
 		s.add(s.common[i], s.common[i+1])
 	}

@@ -38,7 +38,7 @@ import (
 	"github.com/periplus-io/periplus/internal/wire"
 )
 
-var update = flag.Bool("update", false, "write the recorded answers anew") //nolint:gochecknoglobals // a flag of the test binary
+var update = flag.Bool("update", false, "write the recorded answers anew")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -89,7 +89,7 @@ func corpus(t testing.TB) []resource.Object {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, doc := range strings.Split(string(text), "\n---\n") {
+		for doc := range strings.SplitSeq(string(text), "\n---\n") {
 			js, err := yaml.YAMLToJSON([]byte(doc))
 			if err != nil {
 				t.Fatal(err)
@@ -116,7 +116,7 @@ func noon() time.Time { return time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC) }
 
 func start(t testing.TB, change func(*learnapi.Options)) *hub {
 	t.Helper()
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	h := &hub{reg: prometheus.NewRegistry()}
 	var err error
 	h.model, err = learn.Open(learn.Options{Dir: t.TempDir(), Config: learn.DefaultConfig(), Log: log, Registry: h.reg, Sink: nowhere{}})

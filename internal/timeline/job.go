@@ -91,11 +91,11 @@ func (p *page) chart(d *learning.JobDetail) {
 		p.line(fit(string(stage), margin), p.bar(cells))
 	}
 	p.line(strings.Repeat(" ", margin), p.paint(dim, c.axis(p.o.Location)))
-	legend := strings.Repeat(" ", margin)
+	legend := []string{strings.Repeat(" ", margin)}
 	for _, t := range learning.ConditionTypes() {
-		legend += p.paint(look(t).color, string(look(t).bar)) + " " + p.paint(dim, string(t)) + "  "
+		legend = append(legend, p.paint(look(t).color, string(look(t).bar)), " ", p.paint(dim, string(t)), "  ")
 	}
-	p.line(legend)
+	p.line(legend...)
 }
 
 // shown gives the spans of the newest rounds and when they begin.

@@ -18,12 +18,11 @@ func (p *page) rounds(d *learning.JobDetail) {
 	}
 	p.line()
 	first := max(0, len(d.Rounds)-maxRounds)
-	head := fit("ROUND", 7) + fit("BEGAN", 16)
+	head := []string{fit("ROUND", 7), fit("BEGAN", 16)}
 	for _, s := range p.stagesOf(d) {
-		head += fit(strings.ToUpper(string(s)), 11)
+		head = append(head, fit(strings.ToUpper(string(s)), 11))
 	}
-	head += "SCORES"
-	p.line(p.paint(bold, head))
+	p.line(p.paint(bold, strings.Join(append(head, "SCORES"), "")))
 	if first > 0 {
 		p.line(p.paint(dim, fmt.Sprintf("  … %d earlier rounds", first)))
 	}
@@ -45,16 +44,16 @@ func (p *page) stagesOf(d *learning.JobDetail) []learning.Stage {
 }
 
 func (p *page) round(d *learning.JobDetail, r *learning.Round) {
-	line := right(strconv.Itoa(r.Number), 5) + "  " + fit(r.Start.In(p.o.Location).Format("01-02 15:04:05"), 16)
+	line := []string{right(strconv.Itoa(r.Number), 5), "  ", fit(r.Start.In(p.o.Location).Format("01-02 15:04:05"), 16)}
 	width := 7 + 16
 	for _, s := range p.stagesOf(d) {
-		line += p.stageCell(r, s)
+		line = append(line, p.stageCell(r, s))
 		width += 11
 	}
 	if room := p.o.Width - width; room > 8 {
-		line += fit(scoreList(r.Scores), room)
+		line = append(line, fit(scoreList(r.Scores), room))
 	}
-	p.line(line)
+	p.line(line...)
 }
 
 func (p *page) stageCell(r *learning.Round, s learning.Stage) string {
@@ -89,16 +88,17 @@ func scoreList(scores []learning.Score) string {
 		if s.Index != "" {
 			name += "[" + s.Index + "]"
 		}
-		text := clean(name) + " " + value(s.Value)
+		var text strings.Builder
+		text.WriteString(clean(name) + " " + value(s.Value))
 		if s.Model != "new" {
-			text += " of " + clean(s.Model)
+			text.WriteString(" of " + clean(s.Model))
 		}
 		for _, o := range scores {
 			if o.Model == "old" && o.Metric == s.Metric && o.Task == s.Task && o.Index == s.Index {
-				text += " (was " + value(o.Value) + ")"
+				text.WriteString(" (was " + value(o.Value) + ")")
 			}
 		}
-		out = append(out, text)
+		out = append(out, text.String())
 	}
 	return strings.Join(out, ", ")
 }

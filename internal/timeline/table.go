@@ -27,18 +27,18 @@ func Jobs(w io.Writer, list learning.JobPage, o Options) error {
 		return p.err
 	}
 	columns := p.columns(list.Jobs)
-	head := ""
+	var head strings.Builder
 	for i, c := range columns {
-		head += gap(i) + c.place(c.title)
+		head.WriteString(gap(i) + c.place(c.title))
 	}
-	p.line(p.paint(bold, head))
+	p.line(p.paint(bold, head.String()))
 	for i := range list.Jobs {
-		row := ""
+		var row strings.Builder
 		for k, c := range columns {
 			text, color := c.cell(&list.Jobs[i])
-			row += gap(k) + p.paint(color, c.place(text))
+			row.WriteString(gap(k) + p.paint(color, c.place(text)))
 		}
-		p.line(row)
+		p.line(row.String())
 	}
 	if n := list.Offset + len(list.Jobs); list.Total > len(list.Jobs) {
 		p.line()
@@ -113,10 +113,10 @@ func capitals(kind string) string {
 
 // strip draws one mark for each stage.
 func strip(j *learning.Job) string {
-	out := ""
+	var out strings.Builder
 	for i, s := range learning.Stages() {
 		if i > 0 {
-			out += " "
+			out.WriteString(" ")
 		}
 		mark := look("").mark
 		for _, st := range j.Stages {
@@ -124,9 +124,9 @@ func strip(j *learning.Job) string {
 				mark = look(st.Condition).mark
 			}
 		}
-		out += string(mark)
+		out.WriteString(string(mark))
 	}
-	return out
+	return out.String()
 }
 
 func condition(j *learning.Job) (string, string) {

@@ -135,9 +135,12 @@ func TestDocumentsOfAnyShape(t *testing.T) {
 	m := lifelong(t, "LifelongLearningJob")
 	for data, want := range map[string][]learning.Score{
 		`{"output":{"models":[{"metrics":{"a":1,"b":[2],"c":[3,4],"d":"0.5","e":{"x":{"y":6}}}}]}}`: {
-			{Metric: "a", Model: "new", Value: 1}, {Metric: "b", Model: "new", Value: 2},
-			{Metric: "c", Model: "new", Index: "0", Value: 3}, {Metric: "c", Model: "new", Index: "1", Value: 4},
-			{Metric: "d", Model: "new", Value: 0.5}, {Metric: "e.x.y", Model: "new", Value: 6},
+			{Metric: "a", Model: "new", Value: 1},
+			{Metric: "b", Model: "new", Value: 2},
+			{Metric: "c", Model: "new", Index: "0", Value: 3},
+			{Metric: "c", Model: "new", Index: "1", Value: 4},
+			{Metric: "d", Model: "new", Value: 0.5},
+			{Metric: "e.x.y", Model: "new", Value: 6},
 		},
 		`{"output":{"models":[{"metrics":{"a":1}},{"metrics":{"a":2}},{"url":"/third","metrics":{"a":3}}]}}`: {
 			{Metric: "a", Model: "new", Value: 1}, {Metric: "a", Model: "old", Value: 2}, {Metric: "a", Model: "/third", Value: 3},

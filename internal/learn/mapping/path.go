@@ -164,21 +164,24 @@ func (p Path) each(v any, steps []step, f func(any) bool) bool {
 			return true
 		}
 		return p.each(list[i], rest, f)
-	case stepMatch, stepAll:
+	default:
 		list, _ := v.([]any)
 		for _, e := range list {
-			if s.kind == stepMatch {
-				m, _ := e.(map[string]any)
-				if text(m[s.key]) != s.value {
-					continue
-				}
-			}
-			if !p.each(e, rest, f) {
+			if s.takes(e) && !p.each(e, rest, f) {
 				return false
 			}
 		}
 	}
 	return true
+}
+
+// takes says whether a step over a list goes into an element.
+func (s step) takes(e any) bool {
+	if s.kind == stepAll {
+		return true
+	}
+	m, _ := e.(map[string]any)
+	return text(m[s.key]) == s.value
 }
 
 func text(v any) string {

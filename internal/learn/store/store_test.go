@@ -6,7 +6,6 @@ package store_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -26,7 +25,7 @@ import (
 func open(t *testing.T, dir string, keep uint64) *store.Store {
 	t.Helper()
 	s, err := store.Open(store.Options{
-		Dir: dir, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), KeepEvents: keep, Published: func(uint64) {}, Lost: func(int) {},
+		Dir: dir, Log: slog.New(slog.DiscardHandler), KeepEvents: keep, Published: func(uint64) {}, Lost: func(int) {},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -172,7 +171,7 @@ func TestAnotherVersionIsRefused(t *testing.T) {
 	must(t, err)
 	must(t, db.Update(func(tx *bolt.Tx) error { return tx.Bucket([]byte("meta")).Put([]byte("version"), []byte("9")) }))
 	must(t, db.Close())
-	if _, err := store.Open(store.Options{Dir: dir, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}); err == nil || !strings.Contains(err.Error(), "version 9") {
+	if _, err := store.Open(store.Options{Dir: dir, Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), "version 9") {
 		t.Errorf("got %v", err)
 	}
 }

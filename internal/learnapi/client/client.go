@@ -125,11 +125,10 @@ func (c *Client) get(ctx context.Context, path string, into any) error {
 // connection is made again after a pause and goes on where it was; f is called with a zero event whenever it was made, because
 // changes may have been missed.
 func (c *Client) Watch(ctx context.Context, after uint64, f func(learning.Event) error) error {
-	var stop *stopped
 	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
 		before := after
 		err := c.stream(ctx, &after, f)
-		if errors.As(err, &stop) {
+		if stop, ok := errors.AsType[*stopped](err); ok {
 			return stop.error
 		}
 		var refused *Error
