@@ -4,9 +4,11 @@
 package learn
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -234,11 +236,12 @@ func (l *Learn) pastOf(p past) []wire.Sample {
 	return s.past(max(p.from, p.until-l.o.Retention.Milliseconds()), p.until)
 }
 
-// class says how a series is repeated in the past: those at 1 first, then those that charts draw.
+// class says how a series is repeated in the past. The states come first, then what is drawn most, then the rest.
 type class int
 
 const (
-	plain class = iota
+	plain class = iota // not at all
+	rest
 	drawn
 	state
 )
@@ -247,8 +250,10 @@ func classOf(name string) class {
 	switch name {
 	case "learning_job_status", "learning_job_stage_condition", "learning_job_stage", "learning_deploy_status":
 		return state
-	case "learning_job_round", "learning_eval_score", "learning_job_stage_duration_seconds":
+	case "learning_job_round", "learning_eval_score":
 		return drawn
+	case "learning_job_stage_duration_seconds":
+		return rest
 	}
 	if strings.HasSuffix(name, "_model_info") {
 		return state
@@ -256,72 +261,117 @@ func classOf(name string) class {
 	return plain
 }
 
-// past gives what was recorded after from and before until, with repeats as far as they fit.
-func (s *series) past(from, until int64) []wire.Sample {
-	transitions, states, others := 0, 0, 0
-	s.walk(from, until, func(_ *track, _ point, repeated class) {
-		switch repeated {
-		case plain:
-			transitions++
-		case state:
-			states++
-		default:
-			others++
-		}
-	})
-	least := plain // the least class that is repeated; plain stands for the transitions themselves
-	switch {
-	case transitions+states+others <= maxSamples:
-		least = drawn
-	case transitions+states <= maxSamples:
-		least = state
-	default:
-		least = state + 1
-	}
-	var out []wire.Sample
-	s.walk(from, until, func(tr *track, p point, repeated class) {
-		if repeated == plain || repeated >= least {
-			out = append(out, wire.Sample{Labels: tr.labels, Time: p.t, Value: p.v})
-		}
-	})
-	return out
+// hold is the time for which a recorded value holds: it is repeated at first, and then every four minutes before next.
+type hold struct {
+	track       *track
+	point       point
+	first, next int64
 }
 
-// walk calls f for every value after from and before until, series by series; repeated is plain for a value that
-// was recorded and the class of the series for one that is repeated.
-func (s *series) walk(from, until int64, f func(tr *track, p point, repeated class)) {
+// since counts the repeats at or after t.
+func (h *hold) since(t int64) int {
+	first := h.first
+	if t > first {
+		first += (t - first + repeat - 1) / repeat * repeat
+	}
+	if first >= h.next {
+		return 0
+	}
+	return int((h.next-first-1)/repeat) + 1
+}
+
+// past gives what was recorded after from and before until. What is left of maxSamples goes to repeats: class by
+// class, and within a class to the newest time.
+func (s *series) past(from, until int64) []wire.Sample {
+	var holds [state + 1][]hold
+	var out []wire.Sample
 	for i := range s.tracks {
 		tr := &s.tracks[i]
 		kind := classOf(tr.name)
-		for k, p := range tr.points {
-			next := until
-			if k+1 < len(tr.points) {
-				next = min(until, tr.points[k+1].t)
-			}
+		holds[kind] = append(holds[kind], tr.holds(kind, from, until)...)
+		for _, p := range tr.points {
 			if p.t > from && p.t < until {
-				f(tr, p, plain)
-			}
-			if repeats(kind, p.v) {
-				p.repeat(from, next, func(again point) { f(tr, again, kind) })
+				out = append(out, wire.Sample{Labels: tr.labels, Time: p.t, Value: p.v})
 			}
 		}
 	}
+	for kind := state; kind > plain; kind-- {
+		begin := horizon(holds[kind], from, until, maxSamples-len(out))
+		for i := range holds[kind] {
+			h := &holds[kind][i]
+			for t := h.first; t < h.next; t += repeat {
+				if t >= begin {
+					out = append(out, wire.Sample{Labels: h.track.labels, Time: t, Value: h.point.v})
+				}
+			}
+		}
+	}
+	return inOrder(out)
 }
 
-// repeats says whether a value of a series of some class is written again while it holds.
-func repeats(kind class, v float64) bool {
-	return kind != plain && !same(v, stale()) && (kind != state || v == 1)
+// inOrder puts the samples of each series together and in time order.
+func inOrder(list []wire.Sample) []wire.Sample {
+	place := make(map[uint64]int, 128)
+	keys := make([]int, len(list))
+	for i := range list {
+		h := list[i].Labels.Hash()
+		if _, ok := place[h]; !ok {
+			place[h] = len(place)
+		}
+		keys[i] = place[h]
+	}
+	order := make([]int, len(list))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		return cmp.Or(cmp.Compare(keys[a], keys[b]), cmp.Compare(list[a].Time, list[b].Time))
+	})
+	out := make([]wire.Sample, len(list))
+	for i, k := range order {
+		out[i] = list[k]
+	}
+	return out
 }
 
-// repeat calls f for the repeats of a value after from and before next.
-func (p point) repeat(from, next int64, f func(point)) {
-	t := p.t + repeat
-	if p.t <= from { // what held at the beginning
-		t = from + 1
+// horizon gives the earliest time from which on all repeats fit into a budget.
+func horizon(holds []hold, from, until int64, budget int) int64 {
+	count := func(t int64) (n int) {
+		for i := range holds {
+			n += holds[i].since(t)
+		}
+		return n
 	}
-	for ; t < next; t += repeat {
-		f(point{t, p.v})
+	if count(from) <= budget {
+		return from
 	}
+	steps := sort.Search(int((until-from)/repeat)+1, func(i int) bool { return count(from+int64(i)*repeat) <= budget })
+	return from + int64(steps)*repeat
+}
+
+// holds gives the times between from and until for which the values of a series are repeated.
+func (tr *track) holds(kind class, from, until int64) []hold {
+	if kind == plain {
+		return nil
+	}
+	var out []hold
+	for k, p := range tr.points {
+		next := until
+		if k+1 < len(tr.points) {
+			next = min(until, tr.points[k+1].t)
+		}
+		if same(p.v, stale()) || (kind == state && p.v != 1) {
+			continue
+		}
+		first := p.t + repeat
+		if p.t <= from { // what held at the beginning
+			first = from + 1
+		}
+		if first < next {
+			out = append(out, hold{track: tr, point: p, first: first, next: next})
+		}
+	}
+	return out
 }
 
 // end asks for the end of the series of an object that was not seen in this start, at a time in ms.

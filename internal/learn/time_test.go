@@ -56,7 +56,7 @@ func TestStagesSecondsDaysAndMonthsOldAnswerInTheMiddle(t *testing.T) {
 			running := series("learning_job_stage_condition", "stage", "Train", "condition", "Running")
 			middle := now.Add(-age / 2).UnixMilli()
 			v, ok := sink.value(running, middle)
-			if name == "months" { // more repeats than a job may have: transitions only, and those lie before retention
+			if name == "months" { // more repeats than a job may have: only the newest days have them
 				if ok || sink.history > 10_000 {
 					t.Errorf("%s: %v %v, %d samples of the past", name, v, ok, sink.history)
 				}
@@ -77,14 +77,18 @@ func TestNoJobHasMoreThanTenThousandSamplesUnlessItChangedSoOften(t *testing.T) 
 		now := time.Now()
 		sink := newRecorded()
 		h := start(t, t.TempDir(), sink)
-		begin := now.Add(-14 * 24 * time.Hour)
+		begin := now.Add(-14*24*time.Hour + 2*time.Hour)
 		h.apply(ll(), job("u", begin, at(begin, "Train/Waiting"), at(begin.Add(time.Hour), "Train/Running")), now, true)
 		h.settled()
 		if sink.history > 10_000 {
 			t.Errorf("%d samples", sink.history)
 		}
-		if got := sink.changes(series("learning_job_stage_condition", "stage", "Train", "condition", "Running")); len(got) != 2 {
+		running := series("learning_job_stage_condition", "stage", "Train", "condition", "Running")
+		if got := sink.changes(running); len(got) != 2 {
 			t.Errorf("the transitions are %v", got)
+		}
+		if v, ok := sink.value(running, now.Add(-5*24*time.Hour).UnixMilli()); !ok || v != 1 {
+			t.Errorf("the repeats that fit are not the newest: %v %v", v, ok)
 		}
 		h.close()
 	})
