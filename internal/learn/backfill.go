@@ -96,7 +96,7 @@ func (l *Learn) enqueue(j *job, at time.Time, news []history.Condition) {
 		return // look-back bridges so short a gap
 	}
 	for i := range news {
-		from = min(from, max(0, news[i].Time-1))
+		from = min(from, max(0, news[i].Happened()-1))
 	}
 	j.backfilling = true
 	l.queue.push(past{uid: j.rec.UID, from: from, until: until, seq: j.list.Next()})

@@ -188,11 +188,14 @@ func (l *Learn) stepAll(j *job, news []history.Condition, appended bool, seen []
 	}
 	for i := range news {
 		c := &news[i]
+		if c.Skewed != 0 {
+			l.m.skew.Inc()
+		}
 		counted := true
 		if appended {
 			counted = j.fold.Step(c, j.m, lost, rec)
 		}
-		if counted && (!first || young || (j.rec.Mark > 0 && c.Time > l.alive)) {
+		if counted && (!first || young || (j.rec.Mark > 0 && c.Happened() > l.alive)) {
 			l.publish(learning.Event{
 				Type: learning.JobTransition, Time: time.UnixMilli(c.Time).UTC(), Namespace: j.rec.Namespace, Kind: j.rec.Kind, Name: j.rec.Name, UID: j.rec.UID,
 				Stage: history.StageName(c.Stage), Condition: history.TypeName(c.Type), Round: j.fold.Round(), Message: clipLabel(c.Message),

@@ -16,6 +16,7 @@ type metrics struct {
 	out      *prometheus.CounterVec
 	lost     *prometheus.CounterVec
 	events   prometheus.Counter
+	skew     prometheus.Counter
 	backfill prometheus.Counter
 }
 
@@ -37,6 +38,9 @@ func newMetrics(reg prometheus.Registerer, l *Learn) *metrics {
 		lost: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "periplus_learn_lost_total", Help: "Parts of objects, records and writes that could not be used or kept, by reason.",
 		}, []string{"reason"}),
+		skew: f.NewCounter(prometheus.CounterOpts{
+			Name: "periplus_learn_skewed_conditions_total", Help: "Conditions whose time was more than 10 s ahead of the hub's clock when they were seen.",
+		}),
 		events: f.NewCounter(prometheus.CounterOpts{
 			Name: "periplus_learn_events_total", Help: "Changes of the learning model published.",
 		}),

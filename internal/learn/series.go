@@ -51,7 +51,7 @@ type point struct {
 }
 
 func newSeries(limit int, lost map[string]int, common ...string) *series {
-	return &series{common: common, limit: limit, b: labels.NewScratchBuilder(8), byHash: map[uint64]int{}, counts: map[string]int{}, lost: lost}
+	return &series{common: common, limit: limit, b: labels.NewScratchBuilder(8), byHash: make(map[uint64]int, 96), tracks: make([]track, 0, 96), counts: map[string]int{}, lost: lost}
 }
 
 // find gives the track of a series, or nil where the limit refuses a new one.

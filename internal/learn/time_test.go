@@ -118,12 +118,33 @@ func TestAHubWhoseClockIsOff(t *testing.T) {
 			if len(d.Spans) != 4 || !d.Spans[0].Start.Equal(begin.Add(30*time.Second)) {
 				t.Errorf("off %v: the exact times are lost: %+v", off, d.Spans)
 			}
-			if v, ok := sink.value(series("learning_job_stage_condition", "stage", "Train", "condition", "Completed"), time.Now().Add(10*time.Minute).UnixMilli()); off < 0 && (!ok || v != 1) {
+			if v, ok := sink.value(series("learning_job_stage_condition", "stage", "Train", "condition", "Completed"), time.Now().UnixMilli()); off < 0 && (!ok || v != 1) {
 				t.Errorf("off %v: %v %v", off, v, ok)
 			}
 			h.close()
 		})
 	}
+}
+
+// TestOneTimeFromTheFarFutureStopsNothing gives a job one condition of the year 2100.
+func TestOneTimeFromTheFarFutureStopsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		advance(time.Hour)
+		h := start(t, t.TempDir(), newRecorded())
+		begin := time.Now()
+		list := []any{at(begin, "Train/Waiting"), at(begin.AddDate(100, 0, 0), "Train/Ready")}
+		h.apply(ll(), job("u", begin, list...), time.Now(), false)
+		for _, what := range []string{"Train/Starting", "Train/Running", "Train/Completed", "Eval/Waiting"} {
+			advance(10 * time.Second)
+			list = append(list, at(time.Now(), what))
+			h.apply(ll(), job("u", begin, list...), time.Now(), false)
+		}
+		d, err := h.Job("ns", "", "job", "")
+		if err != nil || d.Stage != learning.Eval || len(d.Spans) != 6 || d.Spans[1].Start.Year() != 2100 {
+			t.Errorf("%+v %v", d.Spans, err)
+		}
+		h.close()
+	})
 }
 
 func TestANewUIDUnderAnOldNameStartsAnew(t *testing.T) {

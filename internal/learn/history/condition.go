@@ -21,6 +21,9 @@ import (
 	"github.com/periplus-io/periplus/internal/learning"
 )
 
+// Ahead is how far an entry's time may be ahead of the hub's clock.
+const Ahead = 10 * time.Second
+
 // Bounds on the text of one condition that is remembered.
 const (
 	maxText = 4 << 10
@@ -41,6 +44,8 @@ type Condition struct {
 	Reason  string `json:"r,omitempty"`
 	Message string `json:"m,omitempty"`
 	Data    string `json:"d,omitempty"`
+	// Skewed is when the hub saw an entry whose own time was still to come by more than [Ahead]: it happened then.
+	Skewed int64 `json:"k,omitempty"`
 	// Untimed is set when Time was not in the entry and is no part of its identity.
 	Untimed bool `json:"u,omitempty"`
 }
@@ -100,8 +105,19 @@ func decodeEntry(e map[string]any, m *mapping.Conditions, received time.Time) (C
 	if c.Time == 0 {
 		c.Time, c.Untimed = received.UnixMilli(), true
 	}
+	if c.Time > received.Add(Ahead).UnixMilli() {
+		c.Skewed = received.UnixMilli()
+	}
 	c.ID = c.identity()
 	return c, true
+}
+
+// Happened is the time in ms at which the entry takes its place among the others.
+func (c *Condition) Happened() int64 {
+	if c.Skewed != 0 {
+		return c.Skewed
+	}
+	return c.Time
 }
 
 // identity hashes the content of the entry.

@@ -72,10 +72,10 @@ func (f *Fold) Step(c *Condition, m *mapping.Mapping, lost Lost, rec Record) boo
 	st := &f.stages[c.Stage]
 	round := f.nextRound(c, m)
 	if st.seen && st.cond == c.Type && round == f.round {
-		f.payload(c, &p, max(c.Time, f.last), rec)
+		f.payload(c, &p, max(c.Happened(), f.last), rec)
 		return false
 	}
-	t := max(c.Time, f.last+1)
+	t := max(c.Happened(), f.last+1)
 	f.last, f.exact = t, c.Time
 	f.count++
 	rec(t, false, "learning_job_conditions", float64(f.count))
@@ -162,7 +162,7 @@ func (f *Fold) setPass(c *Condition, st *stageFold, t int64, rec Record) {
 		}
 	case completed, failed:
 		if st.timed {
-			st.duration, st.finished = float64(c.Time-st.began)/1000, true
+			st.duration, st.finished = max(0, float64(c.Time-st.began)/1000), true
 			rec(t, false, "learning_job_stage_duration_seconds", st.duration, "stage", string(StageName(c.Stage)))
 		}
 		st.began, st.starting = 0, false

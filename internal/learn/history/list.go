@@ -53,14 +53,14 @@ func (l *List) Merge(seen []Condition, limit int, lost Lost) (fresh []Condition,
 		known[c.ID] = struct{}{}
 		c.Seq = l.next
 		l.next++
-		l.entries = append(l.entries, Entry{ID: c.ID, Time: c.Time, Seq: c.Seq})
+		l.entries = append(l.entries, Entry{ID: c.ID, Time: c.Happened(), Seq: c.Seq})
 		fresh = append(fresh, *c)
 	}
 	if len(fresh) == 0 {
 		return nil, true
 	}
 	l.order(seen)
-	slices.SortStableFunc(fresh, func(a, b Condition) int { return cmp.Compare(a.Time, b.Time) })
+	slices.SortStableFunc(fresh, func(a, b Condition) int { return cmp.Compare(a.Happened(), b.Happened()) })
 	return fresh, slices.Equal(before, l.entries[:len(before)])
 }
 
@@ -118,7 +118,7 @@ func reorder(run []Entry, rank map[uint64]int) {
 // Load fills an empty list with entries from the store, in the order of their Seq.
 func (l *List) Load(stored []Condition) {
 	for i := range stored {
-		l.entries = append(l.entries, Entry{ID: stored[i].ID, Time: stored[i].Time, Seq: stored[i].Seq})
+		l.entries = append(l.entries, Entry{ID: stored[i].ID, Time: stored[i].Happened(), Seq: stored[i].Seq})
 		l.next = max(l.next, stored[i].Seq+1)
 	}
 	l.order(nil)

@@ -31,6 +31,9 @@ func Walk(all []Condition, m *mapping.Mapping, floor, ended int64) Past {
 		if counted {
 			if k := open[c.Stage]; k >= 0 {
 				end := at
+				if end.Before(p.Spans[k].Start) { // a clock that was wrong for a while
+					end = p.Spans[k].Start
+				}
 				p.Spans[k].End = &end
 			}
 			open[c.Stage] = len(p.Spans)

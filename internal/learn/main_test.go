@@ -1,0 +1,12 @@
+// Copyright The Periplus Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package learn_test
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
