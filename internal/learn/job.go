@@ -248,7 +248,6 @@ func (l *Learn) newJob(m *mapping.Mapping, o resource.Object, at time.Time) *job
 // revive takes back a deletion that was only seen as one, as when a kind was forbidden for a while.
 func (l *Learn) revive(j *job) {
 	j.rec.Deleted, j.live = 0, false
-	j.rec.Floor = max(j.rec.Floor, 0)
 }
 
 // succeed makes j the present job of its name after another, which ends.

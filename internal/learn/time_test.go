@@ -210,6 +210,37 @@ func TestAJobDeletedWhileTheHubWasAwayIsFound(t *testing.T) {
 	})
 }
 
+// TestAHundredRestartsWriteThePastOnce restarts a hub that has nothing to add.
+func TestAHundredRestartsWriteThePastOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		advance(time.Hour)
+		sink, dir := newRecorded(), t.TempDir()
+		begin := time.Now().Add(-30 * time.Minute).Truncate(time.Second)
+		o := job("u", begin, at(begin, "Train/Waiting"), at(begin.Add(time.Minute), "Train/Running"))
+		var before outcome
+		for i := range 100 {
+			h := start(t, dir, sink)
+			h.apply(ll(), o, time.Now(), true)
+			got := h.outcome()
+			if i == 0 {
+				before, sink.history = got, 0
+			} else if diff := cmp.Diff(before, got); diff != "" {
+				t.Fatalf("restart %d: %s", i, diff)
+			}
+			advance(time.Second)
+			if i%3 == 0 {
+				h.kill()
+			} else {
+				h.close()
+			}
+			sink.restart()
+		}
+		if sink.history != 0 {
+			t.Errorf("%d samples of the past were written again", sink.history)
+		}
+	})
+}
+
 func TestHistoryIsTriedAgainUntilTheStoreTakesIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		advance(time.Hour)
