@@ -20,6 +20,8 @@ type Config struct {
 	MaxLabels int `yaml:"max_label_bytes"`
 	// Concurrency is the number of requests decoded at a time; the others wait.
 	Concurrency int `yaml:"concurrency"`
+	// BodyTimeout is how long a sender may take to send a request's body, since it holds a place meanwhile.
+	BodyTimeout time.Duration `yaml:"body_timeout"`
 	// QueueTimeout is how long a request waits for its turn before it is answered 503.
 	QueueTimeout time.Duration `yaml:"queue_timeout"`
 	// SeriesCache is the number of series whose decoded labels are kept.
@@ -32,10 +34,11 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		MaxBody:      16 << 20,
-		MaxDecoded:   64 << 20,
+		MaxDecoded:   32 << 20,
 		MaxSeries:    200_000,
 		MaxLabels:    64 << 10,
-		Concurrency:  32,
+		Concurrency:  16,
+		BodyTimeout:  30 * time.Second,
 		QueueTimeout: 10 * time.Second,
 		SeriesCache:  262_144,
 		Metadata:     20_000,
@@ -50,6 +53,7 @@ func (c Config) Validate() error {
 		"max_series":        int64(c.MaxSeries),
 		"max_label_bytes":   int64(c.MaxLabels),
 		"concurrency":       int64(c.Concurrency),
+		"body_timeout":      int64(c.BodyTimeout),
 		"queue_timeout":     int64(c.QueueTimeout),
 		"series_cache":      int64(c.SeriesCache),
 		"metadata":          int64(c.Metadata),

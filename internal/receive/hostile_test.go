@@ -4,11 +4,14 @@
 package receive_test
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -188,6 +191,29 @@ func TestWriteBeyondConcurrencyAnswers503(t *testing.T) {
 	}
 	cancel()
 	<-done
+}
+
+// A sender that never ends its body does not keep its place.
+func TestSlowSenderLosesItsPlace(t *testing.T) {
+	limits := receive.DefaultConfig()
+	limits.Concurrency, limits.QueueTimeout, limits.BodyTimeout = 1, 10*time.Second, 50*time.Millisecond
+	i := newIntake(t, limits)
+	server := httptest.NewServer(i.mux)
+	defer server.Close()
+	connection, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = connection.Close() }()
+	if _, err := io.WriteString(connection, "POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx"); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := bufio.NewReader(connection).ReadString('\n') // comes when the hub gives up on the sender
+	if err != nil || !strings.Contains(answer, "400") {
+		t.Errorf("got %q %v", answer, err)
+	}
+	w := i.write(typeV1, v1(t, series("a", prompb.Sample{Timestamp: time.Now().UnixMilli(), Value: 1})))
+	check(t, w.Code, http.StatusNoContent)
 }
 
 // slowBody gives one byte and then nothing until its context ends.

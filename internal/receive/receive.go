@@ -110,6 +110,8 @@ func (r *Receiver) instrument(protocol string, next http.HandlerFunc) http.Handl
 			http.Error(rec, err.Error(), http.StatusServiceUnavailable)
 		} else {
 			r.metrics.inFlight.Inc()
+			// The server lifts the deadline before the next request. Not every writer is a connection.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(r.limits.BodyTimeout))
 			next(rec, req)
 			r.metrics.inFlight.Dec()
 			<-r.gate

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -305,6 +306,28 @@ func TestLabelsAfterSamplesAreRead(t *testing.T) {
 		t.Fatalf("got %d %s", w.Code, w.Body)
 	}
 	check(t, i.stored(), []string{fmt.Sprintf(`{__name__="late", peer="z"} %d 1`, now)})
+}
+
+// Writers on the same series at a time each get their samples stored, once.
+func TestConcurrentWritersShareSeries(t *testing.T) {
+	const writers, requests = 8, 25
+	i := newIntake(t, receive.DefaultConfig())
+	now := time.Now().UnixMilli()
+	var group sync.WaitGroup
+	for writer := range writers {
+		group.Go(func() {
+			for n := range requests {
+				at := now - int64(writer*requests+n)
+				body := v1(t, series("a", prompb.Sample{Timestamp: at, Value: 1}), series("b", prompb.Sample{Timestamp: at, Value: 2}))
+				if w := i.write(typeV1, body); w.Code != http.StatusNoContent {
+					t.Errorf("got %d %s", w.Code, w.Body)
+				}
+			}
+		})
+	}
+	group.Wait()
+	check(t, len(i.stored()), 2*writers*requests)
+	check(t, i.counter("periplus_receive_samples_total", "remote_write"), 2.0*writers*requests)
 }
 
 func TestSeriesCacheSurvivesHeadGarbageCollection(t *testing.T) {
