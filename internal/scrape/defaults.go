@@ -42,8 +42,7 @@ const podDiscovery = "    kubernetes_sd_configs:\n      - role: pod\n"
 
 // Defaults say which default jobs there are.
 type Defaults struct {
-	// Dir is the folder that holds peers/ and ipfs/ with lists of targets: the configuration file's, or
-	// the data folder without one.
+	// Dir is the folder that holds peers/ and ipfs/ with lists of targets.
 	Dir string
 	// Cluster is nil without a Kubernetes cluster: then the jobs know only targets from files.
 	Cluster *Cluster

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -112,6 +113,19 @@ func (c Config) client() (*client, error) {
 		return nil, fmt.Errorf("kubeconfig: %w", err)
 	}
 	return newClient(cfg)
+}
+
+// SetDirectory makes relative paths relative to dir, the folder of the configuration.
+func (c *Config) SetDirectory(dir string) {
+	paths := []*string{&c.Kubeconfig}
+	for i := range c.Manifests {
+		paths = append(paths, &c.Manifests[i])
+	}
+	for _, p := range paths {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
 }
 
 // selector gives the label selector of a kind.

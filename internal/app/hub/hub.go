@@ -76,8 +76,10 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(o.DataDir, 0o755); err != nil {
-		return fmt.Errorf("create data folder: %w", err)
+	for _, lists := range scrape.Lists() { // watched from the start, so they must be there
+		if err := os.MkdirAll(filepath.Join(o.DataDir, lists), 0o755); err != nil {
+			return fmt.Errorf("create data folder: %w", err)
+		}
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.Listen)
 	if err != nil {

@@ -4,6 +4,8 @@
 package hub
 
 import (
+	"fmt"
+
 	"github.com/periplus-io/periplus/internal/learning"
 	"github.com/periplus-io/periplus/internal/resource"
 	"github.com/periplus-io/periplus/internal/watch"
@@ -49,6 +51,10 @@ func (o objects) kubernetes() learning.Kubernetes {
 			continue
 		}
 		k.State, k.Source, k.Error = source.State, source.Address, source.Err
+		if k.Error == "" && len(source.Files) > 0 {
+			f := source.Files[0]
+			k.Error = fmt.Sprintf("%s:%d: %s", f.Path, f.Line, f.Err)
+		}
 	}
 	for _, kind := range s.Kinds {
 		k.Kinds = append(k.Kinds, learning.WatchedKind{

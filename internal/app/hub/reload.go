@@ -13,7 +13,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/periplus-io/periplus/internal/config"
 )
 
 // step is one thing that takes a configuration.
@@ -31,35 +32,31 @@ type reloader struct {
 
 	mu sync.Mutex
 
+	metrics *config.Metrics
 	outcome atomic.Pointer[outcome]
 }
 
-// outcome is how the last reload went, and when a configuration was last put in force.
+// outcome is how the last load went, and when a configuration was last put in force.
 type outcome struct {
 	success bool
 	last    time.Time
 }
 
 func newReloader(o Options, reg prometheus.Registerer, first *settings) *reloader {
-	r := &reloader{options: o, log: o.Log.With("room", "hub")}
-	r.outcome.Store(&outcome{success: true, last: time.Now()})
-	factory := promauto.With(reg)
-	factory.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "periplus_hub_config_last_reload_successful", Help: "Whether the last reload was put in force, 1 or 0.",
-	}, func() float64 {
-		if success, _ := r.state(); !success {
-			return 0
-		}
-		return 1
-	})
-	factory.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "periplus_hub_config_last_reload_success_timestamp_seconds", Help: "Unix time of the last configuration put in force.",
-	}, func() float64 {
-		_, last := r.state()
-		return float64(last.UnixMilli()) / 1000
-	})
+	r := &reloader{options: o, log: o.Log.With("room", "hub"), metrics: config.NewMetrics(reg)}
 	r.current.Store(first)
 	return r
+}
+
+// loaded records how a load went.
+func (r *reloader) loaded(err error) {
+	now := time.Now()
+	r.metrics.Loaded(err, now)
+	next := outcome{success: err == nil, last: now}
+	if before := r.outcome.Load(); err != nil && before != nil {
+		next.last = before.last
+	}
+	r.outcome.Store(&next)
 }
 
 // start puts the first configuration in force.
@@ -69,6 +66,7 @@ func (r *reloader) start() error {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
+	r.loaded(nil)
 	return nil
 }
 
@@ -83,12 +81,11 @@ func (r *reloader) reload() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	err := r.try()
+	r.loaded(err)
 	if err != nil {
-		r.outcome.Store(&outcome{last: r.outcome.Load().last})
 		r.log.Error("configuration not reloaded, the previous one is in force", "err", err)
 		return err
 	}
-	r.outcome.Store(&outcome{success: true, last: time.Now()})
 	r.log.Info("configuration reloaded")
 	return nil
 }

@@ -6,7 +6,6 @@ package hub
 import (
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
 
 	promconfig "github.com/prometheus/prometheus/config"
@@ -33,6 +32,7 @@ type settings struct {
 	kubernetes watch.Config
 	resource   state.Config
 	learning   learn.Config
+	jobs       scrape.Config
 
 	// prometheus is the part in Prometheus' syntax, default jobs and limits put in.
 	prometheus *promconfig.Config
@@ -49,6 +49,7 @@ func defaults() *settings {
 		kubernetes: watch.DefaultConfig(),
 		resource:   state.Default(),
 		learning:   learn.DefaultConfig(),
+		jobs:       scrape.DefaultConfig(),
 	}
 }
 
@@ -64,6 +65,7 @@ func (s *settings) sections() []config.Section {
 		config.Bind("kubernetes", &s.kubernetes),
 		config.Bind("resource_state", &s.resource),
 		config.Bind("learning", &s.learning),
+		config.Bind("default_jobs", &s.jobs),
 	}
 }
 
@@ -82,12 +84,9 @@ func load(o Options) (*settings, error) {
 		return nil, fmt.Errorf("resource_state: %w", err)
 	}
 	s.prometheus = s.file.Prometheus
-	d := scrape.Defaults{Dir: o.DataDir}
-	if o.ConfigFile != "" {
-		d.Dir = filepath.Dir(o.ConfigFile)
-	}
-	if s.kubernetes.Kubeconfig != "" || s.kubernetes.InCluster {
-		d.Cluster = &scrape.Cluster{Kubeconfig: s.kubernetes.Kubeconfig}
+	d := scrape.Defaults{Dir: o.DataDir, Log: o.Log}
+	if k := s.kubernetes; k.Kubeconfig != "" || k.InCluster {
+		d.Cluster = &scrape.Cluster{Kubeconfig: k.Kubeconfig, Context: k.Context, ThroughAPIServer: s.jobs.ThroughAPIServer()}
 	}
 	if err := scrape.Complete(s.prometheus, d); err != nil {
 		return nil, fmt.Errorf("default jobs: %w", err)
@@ -120,6 +119,7 @@ func wants(e *state.Engine, l *learn.Learn) []watch.Want {
 func (s *settings) fixed(next *settings) []string {
 	var names []string
 	for name, same := range map[string]bool{
+		"cluster": s.metrics.Cluster == next.metrics.Cluster,
 		"limits":  s.metrics.Limits == next.metrics.Limits,
 		"api":     s.api == next.api,
 		"receive": s.receive == next.receive,
