@@ -28,6 +28,7 @@ const (
 // past is one object whose past is to be written: what happened after from and before until, in ms.
 type past struct {
 	uid         string
+	job         name
 	from, until int64
 	seq         uint32 // conditions with a smaller one were known then
 	end         bool   // write only the end of its series, at until
@@ -99,7 +100,7 @@ func (l *Learn) enqueue(j *job, at time.Time, news []history.Condition) {
 		from = min(from, max(0, news[i].Happened()-1))
 	}
 	j.backfilling = true
-	l.queue.push(past{uid: j.rec.UID, from: from, until: until, seq: j.list.Next()})
+	l.queue.push(past{uid: j.rec.UID, job: j.key(), from: from, until: until, seq: j.list.Next()})
 }
 
 // runBackfill writes the past of whatever is queued, in large batches, until ctx ends. What was not written is
@@ -114,13 +115,13 @@ func (l *Learn) runBackfill(ctx context.Context) {
 		l.gather(ctx)
 		all := l.queue.take()
 		for len(all) > 0 && ctx.Err() == nil {
-			n, samples := l.collect(all)
+			taken, left, samples := l.collect(all)
 			if !l.write(ctx, samples) {
 				return
 			}
-			l.written(all[:n])
-			l.queue.done(n)
-			all = all[n:]
+			l.written(taken)
+			l.queue.done(len(taken))
+			all = left
 		}
 	}
 }
@@ -144,13 +145,23 @@ func (l *Learn) gather(ctx context.Context) {
 	}
 }
 
-// collect makes the samples of as many objects as fill a batch.
-func (l *Learn) collect(all []past) (n int, samples []wire.Sample) {
-	for n < len(all) && len(samples) < batchSize {
-		samples = append(samples, l.pastOf(all[n])...)
-		n++
+// collect makes the samples of as many objects as fill a batch. Objects of one name have the same series, whose samples
+// must be in time order, so each batch takes the first of them and leaves the others.
+func (l *Learn) collect(all []past) (taken, left []past, samples []wire.Sample) {
+	seen := make(map[name]struct{}, len(all))
+	for i, p := range all {
+		if len(samples) >= batchSize {
+			return taken, append(left, all[i:]...), samples
+		}
+		if _, twice := seen[p.job]; twice {
+			left = append(left, p)
+			continue
+		}
+		seen[p.job] = struct{}{}
+		taken = append(taken, p)
+		samples = append(samples, l.pastOf(p)...)
 	}
-	return n, samples
+	return taken, left, samples
 }
 
 // write gives samples to the sink until it takes them; false when ctx ended before.
@@ -375,4 +386,6 @@ func (tr *track) holds(kind class, from, until int64) []hold {
 }
 
 // end asks for the end of the series of an object that was not seen in this start, at a time in ms.
-func (q *backfillQueue) end(j *job, at int64) { q.push(past{uid: j.rec.UID, until: at, end: true}) }
+func (q *backfillQueue) end(j *job, at int64) {
+	q.push(past{uid: j.rec.UID, job: j.key(), until: at, end: true})
+}

@@ -33,6 +33,7 @@ type recorded struct {
 	series  map[string]map[int64]float64
 	removed []string
 	history int
+	faults  []string // what no sink should be given
 	// refuse makes History fail; hold makes it wait for ctx to end.
 	refuse int
 	hold   bool
@@ -75,7 +76,7 @@ func (r *recorded) Set(owner string, at time.Time, earlier, current []wire.Sampl
 	now := map[string]wire.Sample{}
 	for i, s := range earlier {
 		if i > 0 && s.Time < earlier[i-1].Time {
-			panic("earlier is not in time order")
+			r.faults = append(r.faults, "earlier is not in time order")
 		}
 		r.live(s)
 		if o, ok := old[s.Labels.String()]; ok {
@@ -88,11 +89,11 @@ func (r *recorded) Set(owner string, at time.Time, earlier, current []wire.Sampl
 	for _, s := range current {
 		key := s.Labels.String()
 		if _, twice := now[key]; twice {
-			panic("series twice in current: " + key)
+			r.faults = append(r.faults, "series twice in current: "+key)
 		}
 		for other, m := range r.owners {
 			if _, ok := m[key]; ok && other != owner {
-				panic("series " + key + " has two owners: " + owner + " and " + other)
+				r.faults = append(r.faults, "series "+key+" has two owners: "+owner+" and "+other)
 			}
 		}
 		now[key] = s
@@ -136,13 +137,22 @@ func (r *recorded) History(ctx context.Context, samples []wire.Sample) error {
 	for _, s := range samples {
 		key := s.Labels.String()
 		if t, ok := last[key]; ok && s.Time <= t {
-			panic("history is not in time order: " + key)
+			r.faults = append(r.faults, "history is not in time order: "+key)
 		}
 		last[key] = s.Time
 		r.add(s)
 	}
 	r.history += len(samples)
 	return nil
+}
+
+// wrong gives what the sink should not have been given, and forgets it.
+func (r *recorded) wrong() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := r.faults
+	r.faults = nil
+	return out
 }
 
 // restart forgets what a process holds in memory; what was written stays.
@@ -247,6 +257,9 @@ func (h *hub) close() {
 	h.stop()
 	<-h.done
 	_ = h.Close()
+	if wrong := h.sink.wrong(); len(wrong) > 0 {
+		h.t.Errorf("the sink was given: %s", strings.Join(wrong, "; "))
+	}
 }
 
 // kill ends the hub as a crash does: nothing that is pending is committed.

@@ -115,9 +115,10 @@ func ignore(int64, bool, string, float64, ...string) {}
 func (l *Learn) applyJob(m *mapping.Mapping, ev resource.Event) {
 	o, at := ev.Object, ev.Received
 	lost := history.Lost{}
-	j := l.jobs[o.UID()]
+	id := l.identify(m, o)
+	j := l.jobs[id]
 	if j == nil {
-		j = l.newJob(m, o, at)
+		j = l.newJob(m, o, id, at)
 	}
 	if j.rec.Deleted != 0 {
 		l.revive(j)
@@ -230,13 +231,24 @@ func (l *Learn) emitJob(s *series, j *job, f *facts, at time.Time) {
 	j.fold.Emit(t, j.m.Deploy, s.now)
 }
 
-func (l *Learn) newJob(m *mapping.Mapping, o resource.Object, at time.Time) *job {
+// identify gives the id under which a job is kept: its uid, unless another object carries the same one, as copies of
+// manifests do.
+func (l *Learn) identify(m *mapping.Mapping, o resource.Object) string {
+	uid := o.UID()
+	j := l.jobs[uid]
+	if j == nil || (j.rec.Group == m.Group && j.key() == keyOf(m, o)) {
+		return uid
+	}
+	return uid + "/" + m.Kind + "/" + o.Namespace() + "/" + o.Name()
+}
+
+func (l *Learn) newJob(m *mapping.Mapping, o resource.Object, id string, at time.Time) *job {
 	created := mapping.Time(o.Text("metadata", "creationTimestamp"))
 	if created.IsZero() {
 		created = at
 	}
 	j := &job{m: m, rec: store.Object{
-		UID: o.UID(), Group: m.Group, Kind: m.Kind, Namespace: o.Namespace(), Name: o.Name(), Created: created.UnixMilli(),
+		UID: id, Group: m.Group, Kind: m.Kind, Namespace: o.Namespace(), Name: o.Name(), Created: created.UnixMilli(),
 	}}
 	l.jobs[j.rec.UID] = j
 	l.publish(learning.Event{

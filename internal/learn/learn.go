@@ -280,7 +280,7 @@ func (l *Learn) Handle(_ context.Context, ev resource.Event) {
 	switch m.Role {
 	case mapping.Job:
 		if deleted {
-			l.deleteJob(ev.Object.UID(), ev.Received)
+			l.deleteJob(l.identify(m, ev.Object), ev.Received)
 		} else {
 			l.applyJob(m, ev)
 		}

@@ -40,6 +40,11 @@ func keyOf(m *mapping.Mapping, o resource.Object) name {
 	return name{o.Namespace(), m.Kind, o.Name()}
 }
 
+// objectOwner names an object as an owner of series.
+func objectOwner(role string, k name, uid string) string {
+	return "learn/" + role + "/" + k.namespace + "/" + k.name + "/" + uid
+}
+
 func timeAt(p mapping.Path, o resource.Object) *time.Time {
 	if t := mapping.Time(p.Get(map[string]any(o))); !t.IsZero() {
 		return &t
@@ -50,7 +55,7 @@ func timeAt(p mapping.Path, o resource.Object) *time.Time {
 func (l *Learn) applyDataset(m *mapping.Mapping, ev resource.Event, deleted bool) {
 	o, key := ev.Object, name{namespace: ev.Object.Namespace(), name: ev.Object.Name()} // jobs name datasets without a kind
 	old := l.datasets[key]
-	owner := "learn/dataset/" + o.UID()
+	owner := objectOwner("dataset", key, o.UID())
 	if deleted {
 		if old == nil || old.uid != o.UID() {
 			return
@@ -68,7 +73,7 @@ func (l *Learn) applyDataset(m *mapping.Mapping, ev resource.Event, deleted bool
 		d.Samples = &v
 	}
 	if old != nil && old.uid != d.uid {
-		l.o.Sink.Remove("learn/dataset/"+old.uid, ev.Received)
+		l.o.Sink.Remove(objectOwner("dataset", key, old.uid), ev.Received)
 	}
 	l.datasets[key] = d
 	at := ev.Received
@@ -138,7 +143,7 @@ func (l *Learn) setSamples(j *job, at time.Time) {
 func (l *Learn) applyModel(m *mapping.Mapping, ev resource.Event, deleted bool) {
 	o, key := ev.Object, keyOf(m, ev.Object)
 	old := l.models[key]
-	owner := "learn/model/" + o.UID()
+	owner := objectOwner("model", key, o.UID())
 	if deleted {
 		if old != nil && old.uid == o.UID() {
 			delete(l.models, key)
@@ -153,7 +158,7 @@ func (l *Learn) applyModel(m *mapping.Mapping, ev resource.Event, deleted bool) 
 		Metrics: modelMetrics(m.Metrics.List(map[string]any(o)), lost),
 	}}
 	if old != nil && old.uid != mod.uid {
-		l.o.Sink.Remove("learn/model/"+old.uid, ev.Received)
+		l.o.Sink.Remove(objectOwner("model", key, old.uid), ev.Received)
 	}
 	l.models[key] = mod
 	s := newSeries(l.o.Config.SeriesLimit, lost, "namespace", mod.Namespace, "model", mod.Name)

@@ -97,6 +97,27 @@ func TestSeriesOfOneJobAreBounded(t *testing.T) {
 	}
 }
 
+// TestCopiesOfAManifestAreObjectsOfTheirOwn gives objects that were copied with their uid and renamed.
+func TestCopiesOfAManifestAreObjectsOfTheirOwn(t *testing.T) {
+	h := start(t, t.TempDir(), newRecorded())
+	for _, k := range []string{"LifelongLearningJob", "Dataset", "Model"} {
+		for _, n := range []string{"first", "second"} {
+			o := job("same", time.Now(), at(time.Now(), "Train/Waiting"))
+			o["metadata"].(map[string]any)["name"] = n
+			h.apply(kind(k), o, time.Now(), true)
+		}
+	}
+	if page, err := h.Jobs(learning.JobQuery{}); err != nil || page.Total != 2 || len(h.Datasets()) != 2 || len(h.Models()) != 2 {
+		t.Errorf("%+v %v", page, err)
+	}
+	gone := job("same", time.Now())
+	gone["metadata"].(map[string]any)["name"] = "second"
+	h.Handle(t.Context(), resource.Event{Type: resource.Deleted, Kind: ll(), Object: gone, Received: time.Now()})
+	if page, err := h.Jobs(learning.JobQuery{}); err != nil || page.Total != 1 || page.Jobs[0].Name != "first" {
+		t.Errorf("%+v %v", page, err)
+	}
+}
+
 func TestAJobTakesLittleMemory(t *testing.T) {
 	const jobs = 2000
 	l, err := learn.Open(learn.Options{
@@ -153,6 +174,9 @@ func FuzzObject(f *testing.F) {
 			if _, err := json.Marshal(d); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if wrong := h.sink.wrong(); len(wrong) > 0 {
+			t.Error(wrong)
 		}
 		for _, k := range h.Kinds() {
 			h.Handle(t.Context(), resource.Event{Type: resource.Deleted, Kind: k, Object: o, Received: time.Now()})

@@ -133,7 +133,11 @@ func (l *Learn) location(name string) string { return l.workers.nodes[name].loca
 // applyWorker takes the newest form of a pod. Pods that work for no job are passed over.
 func (l *Learn) applyWorker(ev resource.Event, deleted bool) {
 	o := ev.Object
-	w := l.workers.all[o.UID()]
+	id := o.UID()
+	if w := l.workers.all[id]; w != nil && (w.rec.Pod != o.Name() || w.rec.Namespace != o.Namespace()) {
+		id += "/" + o.Namespace() + "/" + o.Name() // a copy of a manifest
+	}
+	w := l.workers.all[id]
 	if deleted {
 		if w != nil {
 			l.workerGone(w, ev.Received)
@@ -146,6 +150,7 @@ func (l *Learn) applyWorker(ev resource.Event, deleted bool) {
 		return
 	}
 	rec := readWorker(m, o, labels, ev.Received)
+	rec.UID = id
 	if rec.Job == "" {
 		l.lose("Pod/"+o.Namespace()+"/"+o.Name(), map[string]int{"bad_worker": 1})
 		return
