@@ -65,10 +65,10 @@ func benchJob(i, round int, begin time.Time) resource.Object {
 func BenchmarkTenThousandJobs(b *testing.B) {
 	const jobs = 10_000
 	for b.Loop() {
-		sink := &counted{}
+		sink, dir := &counted{}, b.TempDir()
 		before := heap()
 		l, err := learn.Open(learn.Options{
-			Dir: b.TempDir(), Config: learn.DefaultConfig(), Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Sink: sink,
+			Dir: dir, Config: learn.DefaultConfig(), Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Sink: sink,
 		})
 		if err != nil {
 			b.Fatal(err)
@@ -101,6 +101,15 @@ func BenchmarkTenThousandJobs(b *testing.B) {
 		b.ReportMetric(float64(time.Since(began).Milliseconds()), "ms/list")
 		cancel()
 		<-done
+		if err := l.Close(); err != nil {
+			b.Fatal(err)
+		}
+		began = time.Now()
+		l, err = learn.Open(learn.Options{Dir: dir, Config: learn.DefaultConfig(), Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Sink: sink})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(time.Since(began).Seconds(), "s/reopen")
 		if err := l.Close(); err != nil {
 			b.Fatal(err)
 		}
