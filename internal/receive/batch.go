@@ -29,7 +29,7 @@ type batch struct {
 }
 
 func newBatch(r *Receiver, ctx context.Context) *batch { //nolint:revive // a batch belongs to its receiver first
-	return &batch{r: r, app: r.store.Appender(ctx), builder: labels.NewScratchBuilder(16)}
+	return &batch{r: r, app: r.written.Appender(ctx), builder: labels.NewScratchBuilder(16)}
 }
 
 // nextSeries counts a series of the request against the limit.

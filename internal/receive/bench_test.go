@@ -41,7 +41,7 @@ func BenchmarkWrite(b *testing.B) {
 				mux := http.NewServeMux()
 				if whose == "ours" {
 					r, err := receive.New(receive.Options{
-						Log: slog.New(slog.DiscardHandler), Appendable: db, Prometheus: func() config.Config { return config.Config{} }, Limits: receive.DefaultConfig(),
+						Log: slog.New(slog.DiscardHandler), RemoteWrite: db, OTLP: db, Prometheus: func() config.Config { return config.Config{} }, Limits: receive.DefaultConfig(),
 					})
 					if err != nil {
 						b.Fatal(err)

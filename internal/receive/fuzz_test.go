@@ -62,7 +62,7 @@ func decode(t *testing.T, contentType string, message []byte) (status int, lines
 	t.Helper()
 	store := &notebook{}
 	r, err := receive.New(receive.Options{
-		Log: slog.New(slog.DiscardHandler), Appendable: store, Prometheus: func() config.Config { return config.Config{} }, Limits: receive.DefaultConfig(),
+		Log: slog.New(slog.DiscardHandler), RemoteWrite: store, OTLP: store, Prometheus: func() config.Config { return config.Config{} }, Limits: receive.DefaultConfig(),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -58,7 +58,7 @@ func (r *Receiver) serveOTLP(w http.ResponseWriter, req *http.Request) {
 
 // translate stores what can be stored of an OTLP request. An error concerns the whole of it.
 func (r *Receiver) translate(ctx context.Context, md pmetric.Metrics) (*otlpAppender, error) {
-	app := &otlpAppender{AppenderV2: r.store.AppenderV2(ctx), r: r}
+	app := &otlpAppender{AppenderV2: r.otlp.AppenderV2(ctx), r: r}
 	app.dropDelta(md)
 	converter := otlptranslator.NewPrometheusConverter(app)
 	// What does not translate (a name without a legal character, an unknown type) is skipped by the converter

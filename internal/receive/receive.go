@@ -32,21 +32,17 @@ import (
 	"github.com/prometheus/prometheus/storage"
 )
 
-// Appendable is the store that takes the samples. Errors that wrap one of the storage package's refusals
-// (out of bounds, out of order, duplicate, too old) concern one sample; any other error the whole request.
-type Appendable interface {
-	storage.Appendable
-	storage.AppendableV2
-}
-
-// Options are what a [Receiver] needs.
+// Options are what a [Receiver] needs. Of the errors of both appendables, those that wrap one of the storage
+// package's refusals (out of bounds, out of order, duplicate, too old) concern one sample, any other the whole
+// request.
 type Options struct {
 	// Log gets the store's errors; refused samples are counted, not logged.
 	Log *slog.Logger
 	// Registry gets the room's own metrics. Nil means none.
 	Registry prometheus.Registerer
-	// Appendable is the store.
-	Appendable Appendable
+	// RemoteWrite and OTLP are the store, as the writer that each protocol is.
+	RemoteWrite storage.Appendable
+	OTLP        storage.AppendableV2
 	// Prometheus returns the present configuration; only its otlp section is used.
 	Prometheus func() config.Config
 	// Lookback is the query engine's look-back; target_info is repeated within it. Zero means 5 min.
@@ -58,7 +54,8 @@ type Options struct {
 // Receiver takes pushed metrics over HTTP. It is safe for concurrent use and holds no goroutine.
 type Receiver struct {
 	log       *slog.Logger
-	store     Appendable
+	written   storage.Appendable
+	otlp      storage.AppendableV2
 	limits    Config
 	metrics   *metrics
 	series    *seriesCache
@@ -71,8 +68,8 @@ type Receiver struct {
 
 // New checks the options and returns a receiver.
 func New(o Options) (*Receiver, error) {
-	if o.Log == nil || o.Appendable == nil || o.Prometheus == nil {
-		return nil, errors.New("receive: Log, Appendable and Prometheus are required")
+	if o.Log == nil || o.RemoteWrite == nil || o.OTLP == nil || o.Prometheus == nil {
+		return nil, errors.New("receive: Log, RemoteWrite, OTLP and Prometheus are required")
 	}
 	if err := o.Limits.Validate(); err != nil {
 		return nil, fmt.Errorf("receive: %w", err)
@@ -82,7 +79,8 @@ func New(o Options) (*Receiver, error) {
 	}
 	return &Receiver{
 		log:       o.Log,
-		store:     o.Appendable,
+		written:   o.RemoteWrite,
+		otlp:      o.OTLP,
 		limits:    o.Limits,
 		metrics:   newMetrics(o.Registry),
 		series:    newSeriesCache(o.Limits.SeriesCache),

@@ -68,7 +68,7 @@ func newIntake(t *testing.T, limits receive.Config) *intake {
 	r, err := receive.New(receive.Options{
 		Log:        slog.New(slog.DiscardHandler),
 		Registry:   i.registry,
-		Appendable: futureGate{db},
+		RemoteWrite: futureGate{db}, OTLP: futureGate{db},
 		Prometheus: func() config.Config { return *cfg },
 		Limits:     limits,
 	})

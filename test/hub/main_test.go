@@ -9,7 +9,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -239,14 +238,4 @@ func (p *process) cli(args ...string) string {
 		p.t.Fatalf("periplus %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return string(out)
-}
-
-// get fetches JSON.
-func (p *process) get(path string, into any) error {
-	resp, err := http.Get(p.url + path)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	return json.NewDecoder(resp.Body).Decode(into)
 }

@@ -91,7 +91,7 @@ func newSite(t *testing.T, o siteOptions) *site {
 	}
 	current := func() config.Config { return *cfg }
 	intake, err := receive.New(receive.Options{
-		Log: log, Registry: registry, Appendable: db.Appendable("remote_write"), Prometheus: current, Limits: receive.DefaultConfig(),
+		Log: log, Registry: registry, RemoteWrite: db.Appendable("remote_write"), OTLP: db.Appendable("otlp"), Prometheus: current, Limits: receive.DefaultConfig(),
 	})
 	if err != nil {
 		t.Fatal(err)

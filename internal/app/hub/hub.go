@@ -156,7 +156,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	// The configuration, in the order in which the rooms need it.
 	reloads := newReloader(o, reg, first)
 	intake, err := receive.New(receive.Options{
-		Log: room("receive"), Registry: reg, Appendable: db.Appendable("remote_write"), Prometheus: reloads.prometheus,
+		Log: room("receive"), Registry: reg, RemoteWrite: db.Appendable("remote_write"), OTLP: db.Appendable("otlp"), Prometheus: reloads.prometheus,
 		Lookback: time.Duration(first.metrics.Limits.QueryLookback), Limits: first.receive,
 	})
 	if err != nil {

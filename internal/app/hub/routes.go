@@ -20,7 +20,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/model"
 	promconfig "github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/promql/parser"
 	apiv1 "github.com/prometheus/prometheus/web/api/v1"
 
@@ -59,12 +61,12 @@ func routes(p parts) (*http.ServeMux, error) {
 	first := p.reloads.current.Load()
 	api, err := promapi.New(promapi.Options{
 		Log: p.options.Log.With("room", "promapi"), Registry: p.registry, Gatherer: p.registry,
-		Engine: p.db.Engine(), Parser: p.parser, Storage: p.db.Queryable(), Exemplars: p.db.Exemplars(),
+		Engine: p.db.Engine(), Parser: p.parser, Storage: p.db.Queryable(), Local: p.db.Local(), Exemplars: p.db.Exemplars(),
 		TSDB: p.db.Admin(), TSDBDir: filepath.Join(p.options.DataDir, "metrics"),
 		Lookback:   time.Duration(first.metrics.Limits.QueryLookback),
 		Prometheus: p.reloads.prometheus, Flags: flags(p.options), Version: version(),
 		Runtime: func() (apiv1.RuntimeInfo, error) { return p.runtime(started) },
-		Targets: p.scraper.Manager(), Rules: p.ruler, Alertmanagers: p.ruler,
+		Described: described(p.intake), Targets: p.scraper.Manager(), Rules: p.ruler, Alertmanagers: p.ruler,
 		ExternalURL: externalURL(p.listener), Listen: p.listener.String(), Admin: p.options.Admin, Limits: first.api,
 	})
 	if err != nil {
@@ -94,6 +96,18 @@ func routes(p parts) (*http.ServeMux, error) {
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
 	return mux, nil
+}
+
+// described is what is known of metrics that no target exports: those that others push and the learning series.
+func described(intake *receive.Receiver) promapi.Metadata {
+	return func(yield func(string, metadata.Metadata) bool) {
+		for _, m := range learn.Metadata() {
+			if !yield(m.Name, metadata.Metadata{Type: model.MetricType(m.Type), Unit: m.Unit, Help: m.Help}) {
+				return
+			}
+		}
+		intake.Metadata(yield)
+	}
 }
 
 // index tells a person who opens the hub's address what there is.
