@@ -73,14 +73,7 @@ func (p *page) chart(d *learning.JobDetail) {
 		p.line(p.paint(dim, "No condition has been seen yet."))
 		return
 	}
-	to := p.o.Now
-	if d.Deleted != nil {
-		to = *d.Deleted
-	}
-	if last := spans[len(spans)-1].Start; !to.After(last) {
-		to = last.Add(time.Second)
-	}
-	c := canvas{from: from, to: to, width: p.o.Width - margin}
+	c := canvas{from: from, to: p.endOf(d, from, spans[len(spans)-1].Start), width: p.o.Width - margin}
 	p.line()
 	p.line(strings.Repeat(" ", margin), p.paint(dim, c.roundMarks(d, from)))
 	for _, stage := range learning.Stages() {
@@ -96,6 +89,21 @@ func (p *page) chart(d *learning.JobDetail) {
 		legend = append(legend, p.paint(look(t).color, string(look(t).bar)), " ", p.paint(dim, string(t)), "  ")
 	}
 	p.line(legend...)
+}
+
+// endOf gives where the time axis ends: now, or soon after the last change of a job that is over.
+func (p *page) endOf(d *learning.JobDetail, from, last time.Time) time.Time {
+	to := p.o.Now
+	switch {
+	case d.Deleted != nil:
+		to = *d.Deleted
+	case d.Job.Completed != nil && (d.Condition == learning.Completed || d.Condition == learning.Failed):
+		to = last.Add(last.Sub(from) / 20)
+	}
+	if !to.After(last) {
+		to = last.Add(time.Second)
+	}
+	return to
 }
 
 // shown gives the spans of the newest rounds and when they begin.

@@ -105,6 +105,26 @@ func TestForeignTextCannotDriveTheTerminal(t *testing.T) {
 	}
 }
 
+// TestAFinishedJobFillsThePicture draws a job that was over long ago.
+func TestAFinishedJobFillsThePicture(t *testing.T) {
+	begin := now().Add(-100 * 24 * time.Hour)
+	end := begin.Add(10 * time.Minute)
+	d := learning.JobDetail{
+		Job: learning.Job{Name: "done", Stage: learning.Train, Condition: learning.Completed, Since: &end, Completed: &end},
+		Spans: []learning.Span{
+			{Stage: learning.Train, Condition: learning.Running, Start: begin, End: &end},
+			{Stage: learning.Train, Condition: learning.Completed, Start: end},
+		},
+	}
+	var b bytes.Buffer
+	if err := timeline.Job(&b, d, timeline.Options{Now: now()}); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(b.String(), "█"); n < 60 {
+		t.Errorf("the bar has %d columns:\n%s", n, b.String())
+	}
+}
+
 func TestEmptyThingsAreSaid(t *testing.T) {
 	var b bytes.Buffer
 	o := timeline.Options{Now: now()}
