@@ -97,7 +97,7 @@ func (p *page) endOf(d *learning.JobDetail, from, last time.Time) time.Time {
 	switch {
 	case d.Deleted != nil:
 		to = *d.Deleted
-	case d.Job.Completed != nil && (d.Condition == learning.Completed || d.Condition == learning.Failed):
+	case d.Completed != nil && (d.Condition == learning.Completed || d.Condition == learning.Failed):
 		to = last.Add(last.Sub(from) / 20)
 	}
 	if !to.After(last) {
