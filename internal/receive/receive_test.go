@@ -66,8 +66,8 @@ func newIntake(t *testing.T, limits receive.Config) *intake {
 		t.Fatal(err)
 	}
 	r, err := receive.New(receive.Options{
-		Log:        slog.New(slog.DiscardHandler),
-		Registry:   i.registry,
+		Log:         slog.New(slog.DiscardHandler),
+		Registry:    i.registry,
 		RemoteWrite: futureGate{db}, OTLP: futureGate{db},
 		Prometheus: func() config.Config { return *cfg },
 		Limits:     limits,

@@ -65,7 +65,7 @@ func routes(p parts) (*http.ServeMux, error) {
 		TSDB: p.db.Admin(), TSDBDir: filepath.Join(p.options.DataDir, "metrics"),
 		Lookback:   time.Duration(first.metrics.Limits.QueryLookback),
 		Prometheus: p.reloads.prometheus, Flags: flags(p.options), Version: version(),
-		Runtime: func() (apiv1.RuntimeInfo, error) { return p.runtime(started) },
+		Runtime:   func() (apiv1.RuntimeInfo, error) { return p.runtime(started) },
 		Described: described(p.intake), Targets: p.scraper.Manager(), Rules: p.ruler, Alertmanagers: p.ruler,
 		ExternalURL: externalURL(p.listener), Listen: p.listener.String(), Admin: p.options.Admin, Limits: first.api,
 	})
