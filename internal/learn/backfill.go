@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/periplus-io/periplus/internal/learn/facts"
 	"github.com/periplus-io/periplus/internal/learn/history"
 	"github.com/periplus-io/periplus/internal/wire"
 )
@@ -234,9 +235,9 @@ func (l *Learn) pastOf(p past) []wire.Sample {
 		fold.Step(&all[i], m, history.Lost{}, step)
 	}
 	if p.end {
-		var f facts
+		var f facts.Facts
 		_ = json.Unmarshal(text, &f) // without them the other series still end
-		f.emit(p.until, m, rec.UID, rec.Created, s.now)
+		f.Emit(p.until, m, rec.UID, rec.Created, s.now)
 		fold.Emit(p.until, m.Deploy, s.now)
 		_, current := s.samples()
 		for i := range current {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/periplus-io/periplus/internal/learn/facts"
 	"github.com/periplus-io/periplus/internal/learn/history"
 	"github.com/periplus-io/periplus/internal/learn/mapping"
 	"github.com/periplus-io/periplus/internal/learning"
@@ -32,7 +33,7 @@ func (l *Learn) Job(namespace, kind, jobName, uid string) (learning.JobDetail, e
 	if err != nil {
 		return learning.JobDetail{}, fmt.Errorf("read job %s: %w", id, err)
 	}
-	var f facts
+	var f facts.Facts
 	if len(text) > 0 {
 		if err := json.Unmarshal(text, &f); err != nil {
 			l.m.lost.WithLabelValues("bad_record").Inc()

@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"time"
 
+	"github.com/periplus-io/periplus/internal/learn/facts"
 	"github.com/periplus-io/periplus/internal/learn/history"
 	"github.com/periplus-io/periplus/internal/learn/mapping"
 	"github.com/periplus-io/periplus/internal/learn/store"
@@ -55,7 +56,7 @@ func (l *Learn) restoreJob(o store.Object, text []byte, list []history.Condition
 		return // its mapping was taken away; it comes back with it
 	}
 	j := &job{rec: o, m: m}
-	var f facts
+	var f facts.Facts
 	_ = json.Unmarshal(text, &f) // facts are read anew with the object
 	l.use(j, &f)
 	j.list.Load(list)
@@ -67,7 +68,7 @@ func (l *Learn) restoreJob(o store.Object, text []byte, list []history.Condition
 }
 
 // take keeps the few facts that are needed without the object.
-func (j *job) take(f *facts) {
+func (j *job) take(f *facts.Facts) {
 	j.dataset, j.others, j.ratio, j.phase, j.started, j.ended = "", nil, -1, f.Phase, f.Started, f.Completed
 	if len(f.Datasets) > 0 {
 		j.dataset, j.others = f.Datasets[0], f.Datasets[1:]
@@ -78,7 +79,7 @@ func (j *job) take(f *facts) {
 }
 
 // use takes the facts and notes which dataset the job learns from.
-func (l *Learn) use(j *job, f *facts) {
+func (l *Learn) use(j *job, f *facts.Facts) {
 	l.drop(j)
 	j.take(f)
 	if key := j.datasetKey(); j.dataset != "" {
@@ -129,7 +130,7 @@ func (l *Learn) applyJob(m *mapping.Mapping, ev resource.Event) {
 	first := !j.live
 	seen := history.Decode(o, m, at, maxConditions, lost)
 	news, appended := j.list.Merge(seen, maxConditions, lost)
-	f := readFacts(m, o)
+	f := facts.Read(m, o)
 	text, err := json.Marshal(&f)
 	if err != nil {
 		lost["bad_object"]++
@@ -199,7 +200,7 @@ func (l *Learn) stepAll(j *job, news []history.Condition, appended bool, seen []
 		if counted && (!first || young || (j.rec.Mark > 0 && c.Happened() > l.alive)) {
 			l.publish(learning.Event{
 				Type: learning.JobTransition, Time: time.UnixMilli(c.Time).UTC(), Namespace: j.rec.Namespace, Kind: j.rec.Kind, Name: j.rec.Name, UID: j.rec.UID,
-				Stage: history.StageName(c.Stage), Condition: history.TypeName(c.Type), Round: j.fold.Round(), Message: clipLabel(c.Message),
+				Stage: history.StageName(c.Stage), Condition: history.TypeName(c.Type), Round: j.fold.Round(), Message: facts.Clip(c.Message),
 			})
 		}
 	}
@@ -225,9 +226,9 @@ func (l *Learn) allConditions(j *job, seen []history.Condition) []history.Condit
 }
 
 // emitJob adds all current values of a job.
-func (l *Learn) emitJob(s *series, j *job, f *facts, at time.Time) {
+func (l *Learn) emitJob(s *series, j *job, f *facts.Facts, at time.Time) {
 	t := at.UnixMilli()
-	f.emit(t, j.m, j.rec.UID, j.rec.Created, s.now)
+	f.Emit(t, j.m, j.rec.UID, j.rec.Created, s.now)
 	j.fold.Emit(t, j.m.Deploy, s.now)
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/periplus-io/periplus/internal/learn/facts"
 	"github.com/periplus-io/periplus/internal/learn/history"
 	"github.com/periplus-io/periplus/internal/learn/mapping"
 	"github.com/periplus-io/periplus/internal/learning"
@@ -65,7 +66,7 @@ func (l *Learn) applyDataset(m *mapping.Mapping, ev resource.Event, deleted bool
 		l.datasetChanged(key, ev.Received)
 		return
 	}
-	f := readFacts(m, o)
+	f := facts.Read(m, o)
 	d := &dataset{uid: o.UID(), Dataset: learning.Dataset{
 		Namespace: o.Namespace(), Name: o.Name(), URL: f.Info["url"], Format: f.Info["format"], Node: f.Info["node"], Updated: timeAt(m.Times["updated"], o),
 	}}
@@ -84,7 +85,7 @@ func (l *Learn) applyDataset(m *mapping.Mapping, ev resource.Event, deleted bool
 	s := newSeries(l.o.Config.SeriesLimit, lost, "namespace", d.Namespace, "dataset", d.Name)
 	t := at.UnixMilli()
 	s.now(t, false, "learning_dataset_info", 1, "url", d.URL, "format", d.Format, "node", d.Node)
-	optional(s.now, t, d.Samples, "learning_dataset_samples")
+	facts.Optional(s.now, t, d.Samples, "learning_dataset_samples")
 	if d.Updated != nil {
 		s.now(t, false, "learning_dataset_updated_seconds", float64(d.Updated.UnixMilli())/1000)
 	}
@@ -151,7 +152,7 @@ func (l *Learn) applyModel(m *mapping.Mapping, ev resource.Event, deleted bool) 
 		}
 		return
 	}
-	f := readFacts(m, o)
+	f := facts.Read(m, o)
 	lost := history.Lost{}
 	mod := &model{uid: o.UID(), Model: learning.Model{
 		Namespace: o.Namespace(), Name: o.Name(), URL: f.Info["url"], Format: f.Info["format"], Updated: timeAt(m.Times["updated"], o),
@@ -185,7 +186,7 @@ func modelMetrics(list []any, lost map[string]int) []learning.ModelMetric {
 	seen := map[string]struct{}{}
 	for _, e := range list {
 		m, _ := e.(map[string]any)
-		key := clipLabel(textOf(m["key"]))
+		key := facts.Clip(textOf(m["key"]))
 		if _, dup := seen[key]; dup || key == "" || len(out) >= maxMetrics {
 			lost["bad_model_metric"]++
 			continue

@@ -6,6 +6,7 @@ package learn
 import (
 	"time"
 
+	"github.com/periplus-io/periplus/internal/learn/facts"
 	"github.com/periplus-io/periplus/internal/learn/mapping"
 	"github.com/periplus-io/periplus/internal/learn/store"
 	"github.com/periplus-io/periplus/internal/resource"
@@ -15,7 +16,7 @@ import (
 func readWorker(m *mapping.Mapping, o resource.Object, labels map[string]any, at time.Time) store.Worker {
 	text := func(key string) string {
 		s, _ := labels[key].(string)
-		return clipLabel(s)
+		return facts.Clip(s)
 	}
 	w := store.Worker{
 		UID: o.UID(), Pod: o.Name(), Namespace: o.Namespace(), Group: m.Group, Kind: m.Kind,
@@ -26,10 +27,10 @@ func readWorker(m *mapping.Mapping, o resource.Object, labels map[string]any, at
 		entry, _ := c.(map[string]any)
 		env, _ := entry["env"].([]any)
 		if w.Name == "" {
-			w.Name = clipLabel(environment(env, m.Workers.NameEnv))
+			w.Name = facts.Clip(facts.Environment(env, m.Workers.NameEnv))
 		}
 		if w.Knowledge == "" {
-			w.Knowledge = clipLabel(environment(env, m.Workers.KnowledgeEnv))
+			w.Knowledge = facts.Clip(facts.Environment(env, m.Workers.KnowledgeEnv))
 		}
 	}
 	phase := o.Text("status", "phase")
@@ -46,7 +47,7 @@ func readWorker(m *mapping.Mapping, o resource.Object, labels map[string]any, at
 	default:
 		w.Status = statusDead
 		if w.Reason == "" {
-			w.Reason = clipLabel(o.Text("status", "reason"))
+			w.Reason = facts.Clip(o.Text("status", "reason"))
 		}
 	}
 	if w.Status == statusWaiting {
@@ -81,10 +82,10 @@ func readContainers(o resource.Object) containerStates {
 			out.restarts += int(n)
 		}
 		if r := status.Text("state", "waiting", "reason"); r != "" && out.reason == "" {
-			out.reason = clipLabel(r)
+			out.reason = facts.Clip(r)
 		}
 		if r := status.Text("state", "terminated", "reason"); r != "" && r != "Completed" && out.reason == "" {
-			out.reason = clipLabel(r)
+			out.reason = facts.Clip(r)
 		}
 		out.finished = max(out.finished, millisOf(status.Text("state", "terminated", "finishedAt")))
 	}
@@ -98,7 +99,7 @@ func unscheduled(o resource.Object) string {
 		entry, _ := c.(map[string]any)
 		s := resource.Object(entry)
 		if s.Text("type") == "PodScheduled" && s.Text("status") == "False" {
-			return clipLabel(s.Text("reason") + ": " + s.Text("message"))
+			return facts.Clip(s.Text("reason") + ": " + s.Text("message"))
 		}
 	}
 	return ""

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/periplus-io/periplus/internal/learn/facts"
 	"github.com/periplus-io/periplus/internal/learn/mapping"
 	"github.com/periplus-io/periplus/internal/learn/store"
 	"github.com/periplus-io/periplus/internal/learning"
@@ -242,7 +243,7 @@ func (l *Learn) pruneTasks(w *worker) {
 func (l *Learn) publishWorker(t learning.EventType, w *worker, at time.Time) {
 	l.publish(learning.Event{
 		Type: t, Time: at.UTC(), Namespace: w.rec.Namespace, Kind: w.rec.Kind, Name: w.rec.Job, UID: w.rec.JobUID,
-		Worker: w.rec.Pod, Status: w.rec.Status, Message: clipLabel(w.rec.Reason),
+		Worker: w.rec.Pod, Status: w.rec.Status, Message: facts.Clip(w.rec.Reason),
 	})
 }
 

@@ -1,7 +1,10 @@
 // Copyright The Periplus Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package learn
+// Package facts reads what a job's object says beside its conditions: parameters, thresholds, triggers, datasets,
+// counters and what it knows of a knowledge base, as the mapping of its kind tells. Whatever is missing or has
+// another shape is left out, and texts are bounded, because they become labels.
+package facts
 
 import (
 	"maps"
@@ -15,8 +18,11 @@ import (
 	"github.com/periplus-io/periplus/internal/resource"
 )
 
-// facts is what a job's object says beside its conditions. It is kept as JSON with the object's record.
-type facts struct {
+// maxLabel bounds a text in bytes.
+const maxLabel = 1 << 10
+
+// Facts is what a job's object says beside its conditions. It is kept as JSON with the object's record; times are in ms.
+type Facts struct {
 	Info       map[string]string       `json:"info,omitempty"`
 	Started    int64                   `json:"started,omitempty"`
 	Completed  int64                   `json:"completed,omitempty"`
@@ -31,12 +37,12 @@ type facts struct {
 	Knowledge  *learning.KnowledgeBase `json:"knowledge,omitempty"`
 }
 
-// readFacts applies a mapping to an object.
-func readFacts(m *mapping.Mapping, o resource.Object) facts {
+// Read applies a mapping to an object.
+func Read(m *mapping.Mapping, o resource.Object) Facts {
 	root := map[string]any(o)
-	f := facts{Info: map[string]string{}, Gauges: map[string]float64{}}
+	f := Facts{Info: map[string]string{}, Gauges: map[string]float64{}}
 	for k, p := range m.Info {
-		if v := clipLabel(p.Text(root)); v != "" {
+		if v := Clip(p.Text(root)); v != "" {
 			f.Info[k] = v
 		}
 	}
@@ -62,7 +68,7 @@ func readFacts(m *mapping.Mapping, o resource.Object) facts {
 	}
 	m.Samples.Dataset.Each(root, func(v any) {
 		if s, _ := v.(string); s != "" && !slices.Contains(f.Datasets, s) && len(f.Datasets) < 1000 {
-			f.Datasets = append(f.Datasets, clipLabel(s))
+			f.Datasets = append(f.Datasets, Clip(s))
 		}
 	})
 	if v, ok := m.Samples.TrainRatio.Number(root); ok && v >= 0 && v <= 1 {
@@ -87,7 +93,7 @@ func readParameters(p *mapping.Parameters, root any) []learning.Parameter {
 		env, _ := p.Env.Get(worker).([]any)
 		for _, series := range slices.Sorted(maps.Keys(p.Names)) {
 			for _, key := range p.Names[series] {
-				if v, ok := mapping.Number(environment(env, key)); ok {
+				if v, ok := mapping.Number(Environment(env, key)); ok {
 					out = append(out, learning.Parameter{Name: series, Value: v, Template: template})
 					break
 				}
@@ -108,8 +114,8 @@ func readParameters(p *mapping.Parameters, root any) []learning.Parameter {
 	return out
 }
 
-// environment gives the value of an entry of a container's environment, whatever the case of its name.
-func environment(env []any, key string) string {
+// Environment gives the value of an entry of a container's environment, whatever the case of its name.
+func Environment(env []any, key string) string {
 	for _, e := range env {
 		m, _ := e.(map[string]any)
 		if n, _ := m["name"].(string); strings.EqualFold(n, key) {
@@ -130,7 +136,7 @@ func readThreshold(t *mapping.Threshold, root any) (learning.Threshold, bool) {
 		for _, p := range places {
 			v := p.Text(root)
 			if !t.Env.Zero() {
-				v = environment(env, p.String())
+				v = Environment(env, p.String())
 			}
 			if v != "" {
 				return v
@@ -138,7 +144,7 @@ func readThreshold(t *mapping.Threshold, root any) (learning.Threshold, bool) {
 		}
 		return ""
 	}
-	out.Metric = clipLabel(lookup(t.Metric))
+	out.Metric = Clip(lookup(t.Metric))
 	operator, known := normalise(lookup(t.Operator))
 	value, ok := mapping.Number(lookup(t.Value))
 	if t.Default != nil {
@@ -152,7 +158,7 @@ func readThreshold(t *mapping.Threshold, root any) (learning.Threshold, bool) {
 			value, ok = t.Default.Value, true
 		}
 	}
-	out.Operator, out.Value = clipLabel(operator), value
+	out.Operator, out.Value = Clip(operator), value
 	return out, ok
 }
 
@@ -244,11 +250,11 @@ func readKnowledge(m *mapping.Mapping, root any, gauges map[string]float64) *lea
 	k := &m.Knowledge
 	for _, v := range k.Classes.List(root) {
 		if s, _ := v.(string); s != "" && len(kb.ClassNames) < 1000 {
-			kb.ClassNames = append(kb.ClassNames, clipLabel(s))
+			kb.ClassNames = append(kb.ClassNames, Clip(s))
 		}
 	}
 	for _, v := range k.Models.List(root) {
-		id := clipLabel(k.ID.Text(v))
+		id := Clip(k.ID.Text(v))
 		if id == "" || len(kb.ModelList) >= 1000 {
 			continue
 		}
@@ -271,8 +277,8 @@ func readKnowledge(m *mapping.Mapping, root any, gauges map[string]float64) *lea
 	return kb
 }
 
-// emit gives the series of the facts.
-func (f *facts) emit(t int64, m *mapping.Mapping, uid string, created int64, rec history.Record) {
+// Emit records the series of the facts at t, in ms.
+func (f *Facts) Emit(t int64, m *mapping.Mapping, uid string, created int64, rec history.Record) {
 	rec(t, false, "learning_job_info", 1, "uid", uid, "dataset", strings.Join(f.Datasets, ","),
 		"output_dir", f.Info["output_dir"], "framework", f.Info["framework"])
 	moment(rec, t, created, "learning_job_created_seconds")
@@ -293,14 +299,14 @@ func (f *facts) emit(t int64, m *mapping.Mapping, uid string, created int64, rec
 		rec(t, false, "learning_eval_threshold", h.Value, "metric", h.Metric, "operator", h.Operator, "effect", h.Effect)
 	}
 	if in := f.Inference; in != nil {
-		optional(rec, t, in.Edge, "learning_inference_location_samples", "location", "edge")
-		optional(rec, t, in.Cloud, "learning_inference_location_samples", "location", "cloud")
-		optional(rec, t, in.Hard, "learning_inference_hard_samples")
-		optional(rec, t, in.UploadRatio, "learning_inference_upload_ratio")
+		Optional(rec, t, in.Edge, "learning_inference_location_samples", "location", "edge")
+		Optional(rec, t, in.Cloud, "learning_inference_location_samples", "location", "cloud")
+		Optional(rec, t, in.Hard, "learning_inference_hard_samples")
+		Optional(rec, t, in.UploadRatio, "learning_inference_upload_ratio")
 	}
 	if f.Knowledge != nil {
 		for _, k := range f.Knowledge.ModelList {
-			optional(rec, t, k.Score, "learning_eval_score", "metric", k.Metric, "model", k.ID)
+			Optional(rec, t, k.Score, "learning_eval_score", "metric", k.Metric, "model", k.ID)
 		}
 	}
 }
@@ -312,7 +318,8 @@ func moment(rec history.Record, t, ms int64, name string) {
 	}
 }
 
-func optional(rec history.Record, t int64, v *float64, name string, kv ...string) {
+// Optional records a value that may be missing.
+func Optional(rec history.Record, t int64, v *float64, name string, kv ...string) {
 	if v != nil {
 		rec(t, false, name, *v, kv...)
 	}
@@ -325,8 +332,8 @@ func truth(b bool) float64 {
 	return 0
 }
 
-// clipLabel bounds a text that becomes a label value or is kept with every job.
-func clipLabel(s string) string {
+// Clip bounds a text that becomes a label value or is kept with every job.
+func Clip(s string) string {
 	if len(s) > maxLabel {
 		s = s[:maxLabel]
 	}
