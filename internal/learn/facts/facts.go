@@ -227,8 +227,6 @@ func readInference(in *mapping.Inference, root any) *learning.Inference {
 		cloud := float64(int64(*total**out.UploadRatio + 0.5))
 		edge := *total - cloud
 		out.Edge, out.Cloud = &edge, &cloud
-	} else if total != nil {
-		out.Edge = total
 	}
 	if *out == (learning.Inference{}) {
 		return nil
