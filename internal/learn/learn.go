@@ -45,52 +45,6 @@ type Sink interface {
 	History(ctx context.Context, samples []wire.Sample) error
 }
 
-// Config is the learning section of the configuration file.
-type Config struct {
-	// Disabled turns the learning model off: nothing is watched for it. What it knows is kept.
-	Disabled bool `yaml:"disabled"`
-	// Mappings is a folder of mapping files that replace or add kinds.
-	Mappings string `yaml:"mappings"`
-	// EdgeSelector are conditions on a node's labels, key=value or key, that all hold for an edge node, beside KubeEdge's own.
-	EdgeSelector string `yaml:"edge_selector"`
-	// SeriesLimit bounds the series of one name that one job can have.
-	SeriesLimit int `yaml:"series_limit"`
-	// KeepDeleted is how long a deleted job stays findable.
-	KeepDeleted Duration `yaml:"keep_deleted"`
-}
-
-// DefaultConfig gives the settings used where the file says nothing.
-func DefaultConfig() Config {
-	return Config{SeriesLimit: 10_000, KeepDeleted: Duration(90 * 24 * time.Hour)}
-}
-
-// load reads the mappings in use.
-func (c Config) load() (*mapping.Set, error) {
-	if c.Disabled {
-		return &mapping.Set{}, nil
-	}
-	return mapping.Load(c.Mappings)
-}
-
-// Validate checks the section, mapping files included.
-func (c *Config) Validate() error {
-	var errs []error
-	if c.SeriesLimit < 1 {
-		errs = append(errs, errors.New("series_limit must be at least 1"))
-	}
-	if c.KeepDeleted < 0 {
-		errs = append(errs, errors.New("keep_deleted must not be negative"))
-	}
-	if _, err := parseSelector(c.EdgeSelector); err != nil {
-		errs = append(errs, fmt.Errorf("edge_selector: %w", err))
-	}
-	if _, err := mapping.Load(c.Mappings); err != nil {
-		errs = append(errs, fmt.Errorf("mappings: %w", err))
-	}
-	return errors.Join(errs...)
-}
-
-// Options for [Open].
 type Options struct {
 	// Dir is the folder of the store, <data-dir>/learn.
 	Dir      string

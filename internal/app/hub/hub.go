@@ -174,6 +174,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		{"learning", func(s *settings) error { return model.Reload(s.learning) }},
 		{"watching", func(s *settings) error {
 			renewed := engine.Apply(s.specs)
+			if before := reloads.current.Load(); before.learning != s.learning {
+				renewed = append(renewed, model.Kinds()...)
+			}
 			k := s.kubernetes
 			k.KeepEnvironment = append(model.Environment(), k.KeepEnvironment...)
 			if err := watcher.Apply(k, wants(engine, model)); err != nil {
