@@ -11,6 +11,8 @@ import (
 	"time"
 
 	pmodel "github.com/prometheus/common/model"
+
+	"github.com/periplus-io/periplus/internal/learn/mapping"
 )
 
 // Config is the learning section of the configuration file.
