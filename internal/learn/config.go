@@ -67,7 +67,6 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Options for [Open].
 // Duration is a time span as Prometheus writes it, such as 90d.
 type Duration time.Duration
 

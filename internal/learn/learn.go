@@ -45,6 +45,7 @@ type Sink interface {
 	History(ctx context.Context, samples []wire.Sample) error
 }
 
+// Options for [Open].
 type Options struct {
 	// Dir is the folder of the store, <data-dir>/learn.
 	Dir      string
