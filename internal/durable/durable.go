@@ -3,7 +3,7 @@
 
 // Package durable replaces files so that after a crash or power cut a reader finds the old content or
 // the new, never a mixture: write a temporary file in the same folder, sync it, rename it, sync the
-// folder.
+// folder. It also takes a folder for one process alone, see [Lock].
 package durable
 
 import (

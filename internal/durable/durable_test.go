@@ -4,8 +4,11 @@
 package durable_test
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/periplus-io/periplus/internal/durable"
@@ -44,5 +47,26 @@ func TestWriteFileKeepsTheOldFileOnError(t *testing.T) {
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 1 {
 		t.Errorf("got %d entries, %v, want only the folder", len(entries), err)
+	}
+}
+
+func TestAFolderIsForOneAtATime(t *testing.T) {
+	dir := t.TempDir()
+	lock, err := durable.Lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := durable.Lock(dir); !errors.Is(err, durable.ErrLocked) || !strings.Contains(err.Error(), fmt.Sprint("process ", os.Getpid())) {
+		t.Errorf("taken twice: %v", err)
+	}
+	if err := lock.Release(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := durable.Lock(dir)
+	if err != nil {
+		t.Fatalf("after release: %v", err)
+	}
+	if err := again.Release(); err != nil {
+		t.Error(err)
 	}
 }

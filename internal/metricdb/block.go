@@ -26,7 +26,8 @@ func (d *DB) writeBlocks(ctx context.Context, scratch string, e *epoch) error {
 		return cmp.Or(cmp.Compare(floorDiv(a.time, span), floorDiv(b.time, span)),
 			cmp.Compare(a.ref, b.ref), cmp.Compare(a.time, b.time))
 	})
-	compactor, err := tsdb.NewLeveledCompactor(ctx, nil, d.log, []int64{span}, chunkenc.NewPool(), nil)
+	compactor, err := tsdb.NewLeveledCompactorWithOptions(ctx, nil, d.engineLog, []int64{span}, chunkenc.NewPool(),
+		tsdb.LeveledCompactorOptions{MaxBlockChunkSegmentSize: blockSegment})
 	if err != nil {
 		return fmt.Errorf("back-fill: %w", err)
 	}
@@ -79,7 +80,7 @@ func (d *DB) writeBlock(ctx context.Context, compactor *tsdb.LeveledCompactor, s
 	o.StripeSize = 1 << 8
 	o.IsolationDisabled = true
 	o.ChunkWriteBufferSize = 64 << 10
-	head, err := tsdb.NewHead(nil, d.log, nil, nil, o, tsdb.NewHeadStats())
+	head, err := tsdb.NewHead(nil, d.engineLog, nil, nil, o, tsdb.NewHeadStats())
 	if err != nil {
 		return fmt.Errorf("back-fill: %w", err)
 	}

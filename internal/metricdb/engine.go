@@ -25,6 +25,10 @@ import (
 // that a small hub never needs.
 const seriesStripes = 1 << 12
 
+// blockSegment is the size of a block's chunk files. The engine reserves a whole one before it writes, so its own
+// 512 MiB would ask for more than the reserve of a small disk.
+const blockSegment = 64 << 20
+
 // engineOptions are chosen for few writers, two cores and little memory; ADR 3 says why.
 func (d *DB) engineOptions() *tsdb.Options {
 	retention := time.Duration(d.opts.Settings.Retention.Time)
@@ -37,6 +41,8 @@ func (d *DB) engineOptions() *tsdb.Options {
 	o.StripeSize = seriesStripes
 	o.HeadChunksWriteBufferSize = chunks.MinWriteBufferSize * 8
 	o.IsolationDisabled = true
+	o.MaxBlockChunkSegmentSize = blockSegment
+	o.NoLockfile = true // DB has one, with a clearer message
 	o.OutOfOrderTimeWindow = d.opts.OutOfOrderWindow.Milliseconds()
 	o.EnableExemplarStorage = true
 	o.MaxExemplars = d.opts.MaxExemplars

@@ -4,10 +4,12 @@
 package metricdb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -18,7 +20,7 @@ import (
 
 // KeepStore gives the store in plain types to the room that keeps series alive, as the writer state.
 func (d *DB) KeepStore() *KeepStore {
-	return &KeepStore{intake: intake{db: d, w: d.metrics.writer("state")}, old: d.metrics.writer("backfill")}
+	return &KeepStore{turns: &sync.RWMutex{}, intake: intake{db: d, w: d.metrics.writer("state")}, old: d.metrics.writer("backfill")}
 }
 
 // KeepStore collects samples in a batch. Append, Intern, Seen and Cut are for one goroutine at a time; the
@@ -27,6 +29,13 @@ type KeepStore struct {
 	intake intake
 	old    *writer
 	batch  *appender
+
+	// turns keeps batches and back-fill apart. The engine logs a series when the appender that met it first
+	// commits. Were another one to commit samples of that series before, the log would have them first, and the
+	// next replay would drop them. Batches share it from their first sample to their commit (they commit in
+	// order), a piece of back-fill has it alone.
+	turns *sync.RWMutex
+	held  bool
 }
 
 // Refused is the error of a sample that was not taken. Reason is the word under which the store
@@ -57,11 +66,16 @@ func (k *KeepStore) Append(ref uint64, l labels.Labels, t int64, v float64) (uin
 	if k.batch == nil {
 		k.batch = k.intake.appender(context.Background())
 	}
+	if !k.held {
+		k.turns.RLock()
+		k.held = true
+	}
 	got, err := k.batch.Append(storage.SeriesRef(ref), l, t, v)
 	if err != nil && k.batch.taken == 0 {
 		// An empty batch may never be cut, and an appender is for a moment: it knows its time.
 		err = errors.Join(err, k.batch.Rollback())
-		k.batch = nil
+		k.batch, k.held = nil, false
+		k.turns.RUnlock()
 	}
 	return uint64(got), refusal(err)
 }
@@ -96,12 +110,17 @@ func (k *KeepStore) Seen(l labels.Labels) (until int64) {
 // Cut ends the batch and gives the function that writes it; samples appended from now on belong to
 // the next one. A batch is written whole or not at all.
 func (k *KeepStore) Cut() (commit func() error) {
-	batch := k.batch
-	k.batch = nil
+	batch, held := k.batch, k.held
+	k.batch, k.held = nil, false
 	if batch == nil {
 		return func() error { return nil }
 	}
-	return func() error { return refusal(batch.Commit()) }
+	return func() error {
+		if held {
+			defer k.turns.RUnlock()
+		}
+		return refusal(batch.Commit())
+	}
 }
 
 // backfillMargin keeps back-fill from the very end of the out-of-order window, which moves while the
@@ -166,22 +185,30 @@ func (k *KeepStore) appendFresh(ctx context.Context, samples []wire.Sample) erro
 			return err
 		}
 		n := min(len(samples), batch)
-		app := (&intake{db: k.intake.db, w: k.old}).appender(ctx)
-		for _, s := range samples[:n] {
-			if _, err := app.Append(0, s.Labels, s.Time, s.Value); err != nil {
-				failed++
-				if first == nil {
-					first = err
-				}
-			}
-		}
-		if err := app.Commit(); err != nil {
+		refused, why, err := k.appendSome(ctx, samples[:n])
+		if err != nil {
 			return refusal(err)
 		}
+		failed += refused
+		first = cmp.Or(first, why)
 		samples = samples[n:]
 	}
 	if first != nil {
 		return refusal(fmt.Errorf("%d of %d samples: %w", failed, all, first))
 	}
 	return nil
+}
+
+// appendSome writes one batch, and tells how many of its samples were refused and why the first was.
+func (k *KeepStore) appendSome(ctx context.Context, samples []wire.Sample) (refused int, why, err error) {
+	k.turns.Lock()
+	defer k.turns.Unlock()
+	app := (&intake{db: k.intake.db, w: k.old}).appender(ctx)
+	for _, s := range samples {
+		if _, err := app.Append(0, s.Labels, s.Time, s.Value); err != nil {
+			refused++
+			why = cmp.Or(why, err)
+		}
+	}
+	return refused, why, app.Commit()
 }

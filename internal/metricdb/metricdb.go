@@ -40,6 +40,8 @@ import (
 	"github.com/prometheus/prometheus/storage/remote"
 	"github.com/prometheus/prometheus/tsdb"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/periplus-io/periplus/internal/durable"
 )
 
 // Options say where the data lives and what is fixed until the next start. Zero values take the
@@ -100,6 +102,9 @@ func setDefault[T comparable](field *T, value T) {
 type DB struct {
 	opts     Options
 	log      *slog.Logger
+	// engineLog is log for the engine, see there.
+	engineLog *slog.Logger
+	lock      *durable.DirLock
 	metrics  *metrics
 	tsdb     *tsdb.DB
 	remote   *remote.Storage
@@ -132,40 +137,55 @@ func Open(o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &DB{opts: o, log: o.Log, metrics: newMetrics(o.Registry)}
+	d := &DB{opts: o, log: o.Log, engineLog: slog.New(engineLog{o.Log.Handler()}), metrics: newMetrics(o.Registry)}
 	if d.space, err = newSpace(o.Dir, o.MinFree, d.metrics); err != nil {
 		return nil, err
 	}
 	d.reloader = &reloader{space: d.space}
 	d.retention.Store(&o.Settings.Retention)
 	d.window.Store(o.OutOfOrderWindow.Milliseconds())
-	if d.tsdb, err = tsdb.Open(o.Dir, o.Log, o.Registry, d.engineOptions(), nil); err != nil {
-		return nil, fmt.Errorf("open metrics store in %s: %w", o.Dir, err)
+	if d.lock, err = durable.Lock(o.Dir); err != nil {
+		return nil, fmt.Errorf("open metrics store: %w", err)
+	}
+	if err := d.open(); err != nil {
+		return nil, errors.Join(err, d.lock.Release())
+	}
+	return d, nil
+}
+
+// open opens the engine and what is around it.
+func (d *DB) open() (err error) {
+	o := d.opts
+	if err := setAside(o.Dir, o.Log, d.engineLog); err != nil {
+		return fmt.Errorf("open metrics store in %s: %w", o.Dir, err)
+	}
+	if d.tsdb, err = tsdb.Open(o.Dir, d.engineLog, o.Registry, d.engineOptions(), nil); err != nil {
+		return fmt.Errorf("open metrics store in %s: %w", o.Dir, err)
 	}
 	d.metrics.observe(o.Registry, d)
 	series := d.tsdb.Head().NumSeries
 	d.space.series.Store(&series)
 	d.startHead()
 	if d.past, err = openPast(d); err != nil {
-		return nil, errors.Join(err, d.tsdb.Close())
+		return errors.Join(err, d.tsdb.Close())
 	}
-	d.remote = remote.NewStorage(o.Log, o.Registry, d.tsdb.StartTime, o.Dir, o.FlushDeadline, &d.scrapes, false)
+	d.remote = remote.NewStorage(d.engineLog, o.Registry, d.tsdb.StartTime, o.Dir, o.FlushDeadline, &d.scrapes, false)
 	d.tsdb.SetWriteNotified(d.remote)
-	d.fanout = storage.NewFanout(o.Log, d.tsdb, d.remote)
-	if d.engine, err = newEngine(o); err != nil {
-		return nil, errors.Join(err, d.Close())
+	d.fanout = storage.NewFanout(d.engineLog, d.tsdb, d.remote)
+	if d.engine, err = newEngine(o, d.engineLog); err != nil {
+		return errors.Join(err, d.Close())
 	}
-	return d, nil
+	return nil
 }
 
-func newEngine(o Options) (*promql.Engine, error) {
+func newEngine(o Options, log *slog.Logger) (*promql.Engine, error) {
 	l := o.Settings.Limits
-	tracker, err := promql.NewActiveQueryTracker(filepath.Join(o.Dir, "queries"), l.QueryConcurrency, o.Log)
+	tracker, err := promql.NewActiveQueryTracker(filepath.Join(o.Dir, "queries"), l.QueryConcurrency, log)
 	if err != nil {
 		return nil, fmt.Errorf("open the list of running queries: %w", err)
 	}
 	return promql.NewEngine(promql.EngineOpts{
-		Logger:               o.Log,
+		Logger:               log,
 		Reg:                  o.Registry,
 		MaxSamples:           l.QueryMaxSamples,
 		Timeout:              time.Duration(l.QueryTimeout),
@@ -208,7 +228,7 @@ func (d *DB) Run(ctx context.Context) error {
 // then queries end, then the store is closed. Only the first call acts. After it appends fail.
 func (d *DB) Close() error {
 	d.closeOnce.Do(func() {
-		d.closeErr = errors.Join(d.past.close(), d.remote.Close(), d.engine.Close(), d.closeEngine())
+		d.closeErr = errors.Join(d.past.close(), d.remote.Close(), d.engine.Close(), d.closeEngine(), d.lock.Release())
 	})
 	return d.closeErr
 }

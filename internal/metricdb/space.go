@@ -42,16 +42,15 @@ func newSpace(dir string, least int64, m *metrics) (*space, error) {
 		return nil, fmt.Errorf("metrics store: %w", err)
 	}
 	s := &space{dir: dir, least: least, metrics: m}
-	_, err := s.look()
-	return s, err
+	return s, s.look()
 }
 
-// look reads the free space and says whether full changed. It is full below the reserve and free
-// again some way above it, so that it doesn't flap.
-func (s *space) look() (changed bool, err error) {
+// look reads the free space. The disk is full below the reserve and free again some way above it, so that it
+// doesn't flap.
+func (s *space) look() error {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(s.dir, &st); err != nil {
-		return false, fmt.Errorf("free space of %s: %w", s.dir, err)
+		return fmt.Errorf("free space of %s: %w", s.dir, err)
 	}
 	free := int64(st.Bavail) * int64(st.Bsize) //nolint:unconvert // the types of the fields differ between platforms
 	s.free.Store(free)
@@ -68,12 +67,12 @@ func (s *space) look() (changed bool, err error) {
 	if full {
 		s.metrics.diskFull.Set(1)
 	}
-	return full != was, nil
+	return nil
 }
 
 // room returns an error when need bytes more would take of the reserve.
 func (s *space) room(need int64) error {
-	if _, err := s.look(); err != nil {
+	if err := s.look(); err != nil {
 		return err
 	}
 	if free := s.free.Load(); free-need < s.reserve.Load()/2 {
@@ -85,20 +84,23 @@ func (s *space) room(need int64) error {
 func (s *space) run(ctx context.Context, log *slog.Logger) error {
 	tick := time.NewTicker(spaceInterval)
 	defer tick.Stop()
+	told := false // appenders change the state too, so it is compared with what was said of it
 	for {
+		err := s.look()
+		full := s.full.Load()
+		switch {
+		case err != nil:
+			log.Warn("free disk space is unknown", "err", err)
+		case full && !told:
+			log.Error("disk is full, samples are refused", "dir", s.dir, "free_bytes", s.free.Load(), "reserve_bytes", s.reserve.Load())
+		case !full && told:
+			log.Info("disk has space again, samples are taken", "dir", s.dir, "free_bytes", s.free.Load())
+		}
+		told = full
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-		}
-		changed, err := s.look()
-		switch {
-		case err != nil:
-			log.Warn("free disk space is unknown", "err", err)
-		case changed && s.full.Load():
-			log.Error("disk is full, samples are refused", "free_bytes", s.free.Load(), "reserve_bytes", s.reserve.Load())
-		case changed:
-			log.Info("disk has space again, samples are taken", "free_bytes", s.free.Load())
 		}
 	}
 }
