@@ -24,7 +24,6 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/periplus-io/periplus/internal/learning"
 )
@@ -116,40 +115,6 @@ func Open(o Options) (*Store, error) {
 		return nil, errors.Join(err, db.Close())
 	}
 	return s, nil
-}
-
-// openFile opens the file and makes its buckets; damage of any kind is ErrCorrupt.
-func openFile(path string) (db *bolt.DB, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: %v", ErrCorrupt, r)
-		}
-	}()
-	db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType, NoFreelistSync: true})
-	switch {
-	case errors.Is(err, berrors.ErrTimeout):
-		return nil, fmt.Errorf("another process holds it: %w", err)
-	case errors.Is(err, os.ErrPermission):
-		return nil, err
-	case err != nil:
-		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
-	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range names() {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-				return err
-			}
-		}
-		b := tx.Bucket(names()[meta])
-		if v := b.Get([]byte("version")); v != nil && string(v) != version {
-			return fmt.Errorf("it has version %s, this program writes %s", v, version)
-		}
-		return b.Put([]byte("version"), []byte(version))
-	})
-	if err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return db, nil
 }
 
 func (s *Store) readIDs() error {
