@@ -37,8 +37,10 @@ func cr(ctx context.Context, args []string) error {
 	kubeconfig := f.String("kubeconfig", "", "kubeconfig file of a test API server that has Sedna's CRDs")
 	namespace := f.String("namespace", "default", "namespace of the jobs; it must exist")
 	n := f.Int("n", 10000, "jobs to have; those that exist are left as they are")
+	create := f.Bool("create", true, "look which jobs are missing and create them")
 	workers := f.Int("workers", 16, "parallel requests")
 	updates := f.Int("updates", 0, "status updates to make after that")
+	round := f.Int("round", 2, "round that the first n updates write; jobs are created with round 1, and a round is ten minutes")
 	rate := f.Float64("rate", 100, "status updates a second")
 	limit := f.Duration("max-time", 10*time.Minute, "give up after this")
 	pid := f.Int("pid", 0, "process id of the watcher under test, to report what it used during the updates")
@@ -54,26 +56,20 @@ func cr(ctx context.Context, args []string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, *limit)
 	defer cancel()
-	var created atomic.Int64
-	took, err := l.each(ctx, *n, 0, func(i int) error {
-		made, err := l.create(ctx, i)
-		if made {
-			created.Add(1)
+	if *create {
+		if err := l.createAll(ctx, *n); err != nil {
+			return err
 		}
-		return err
-	})
-	if err != nil {
-		return err
 	}
-	fmt.Printf("%d jobs created, %d there, in %.1f s\n", created.Load(), *n, took.Seconds())
 	if *updates == 0 {
 		return nil
 	}
+	l.resume(ctx)
 	w, err := proc.Watch(*pid)
 	if err != nil {
 		return err
 	}
-	took, err = l.each(ctx, *updates, *rate, func(i int) error { return l.setStatus(ctx, i%*n, 2 + i / *n) })
+	took, err := l.each(ctx, *updates, *rate, func(i int) error { return l.setStatus(ctx, i%*n, *round + i / *n) })
 	if err == nil {
 		time.Sleep(*settle)
 	}
@@ -83,6 +79,23 @@ func cr(ctx context.Context, args []string) error {
 		fmt.Printf("watcher: %v, %.2f cpu s per 1,000 updates\n", u, u.CPUSeconds/float64(*updates)*1000)
 	}
 	return err
+}
+
+// createAll creates those of n jobs that are missing.
+func (l *crLoad) createAll(ctx context.Context, n int) error {
+	var created atomic.Int64
+	took, err := l.each(ctx, n, 0, func(i int) error {
+		made, err := l.create(ctx, i)
+		if made {
+			created.Add(1)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%d jobs created, %d there, in %.1f s\n", created.Load(), n, took.Seconds())
+	return nil
 }
 
 func newCRLoad(cfg *rest.Config, namespace string, workers int) (*crLoad, error) {
@@ -97,6 +110,19 @@ func newCRLoad(cfg *rest.Config, namespace string, workers int) (*crLoad, error)
 		workers: workers,
 		begin:   time.Now().UTC().Add(-time.Hour),
 	}, nil
+}
+
+// resume takes over the time at which jobs of an earlier run began: an update then writes a later round
+// of the same history, and not another past.
+func (l *crLoad) resume(ctx context.Context) {
+	o, err := l.jobs.Get(ctx, jobName(0), metav1.GetOptions{})
+	if err != nil {
+		return
+	}
+	text, _, _ := unstructured.NestedString(o.Object, "status", "startTime")
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		l.begin = t
+	}
 }
 
 // each calls f for 0..n-1 from several goroutines, at most rate a second if rate is not 0, until

@@ -20,6 +20,9 @@ type Config struct {
 	Shipped []string `yaml:"shipped"`
 	// Files are specifications of the user.
 	Files []File `yaml:"files"`
+	// Store says whether the series are written into the metrics store. Without, they are only served as text, for
+	// an external store that scrapes them. It is that of the start.
+	Store bool `yaml:"store"`
 	// SeriesLimit caps the series of one metric of one specification over all objects, where the
 	// specification says nothing else.
 	SeriesLimit int `yaml:"series_limit"`
@@ -44,6 +47,7 @@ type File struct {
 func Default() Config {
 	return Config{
 		Shipped:           Shipped(),
+		Store:             true,
 		SeriesLimit:       10_000,
 		ObjectSeriesLimit: 1_000,
 		LabelBytes:        1_024,

@@ -108,7 +108,11 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, model.Close()) }()
-	engine, err := state.New(state.Options{Log: room("state"), Registry: reg, Sink: keeper, Specs: first.specs, Config: first.resource})
+	var stored state.Sink // none where others scrape the series
+	if first.resource.Store {
+		stored = keeper
+	}
+	engine, err := state.New(state.Options{Log: room("state"), Registry: reg, Sink: stored, Specs: first.specs, Config: first.resource})
 	if err != nil {
 		return err
 	}
@@ -119,8 +123,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
+	watcherReady := func() bool { return watcher.Status().Ready() }
 	health.Require("kubernetes", func() error {
-		if !watcher.Status().Ready() {
+		if !watcherReady() {
 			return errors.New("still listing")
 		}
 		return nil
@@ -209,6 +214,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	g.Add("scrape discovery", targets.Run)
 	g.Add("watch", watcher.Run)
 	g.Add("reload", reloads.run)
+	g.Add("memory", func(ctx context.Context) error { return ops.ReleaseMemory(ctx, watcherReady) })
 	g.Add("http", func(ctx context.Context) error { return serve(ctx, listener, mux, room("http")) })
 	if o.Started != nil {
 		o.Started(listener.Addr())

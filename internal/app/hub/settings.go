@@ -6,6 +6,7 @@ package hub
 import (
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 
 	promconfig "github.com/prometheus/prometheus/config"
@@ -100,6 +101,9 @@ func (s *settings) overlay(o Options) {
 	if o.Kubeconfig != "" || o.InCluster {
 		k.Kubeconfig, k.Context, k.InCluster = o.Kubeconfig, o.Context, o.InCluster
 	}
+	if path, err := filepath.Abs(k.Kubeconfig); err == nil && k.Kubeconfig != "" {
+		k.Kubeconfig = path // discovery takes relative paths from the data folder
+	}
 	k.Manifests = append(slices.Clone(k.Manifests), o.Manifests...)
 }
 
@@ -124,6 +128,8 @@ func (s *settings) fixed(next *settings) []string {
 		"api":     s.api == next.api,
 		"receive": s.receive == next.receive,
 		"rules":   s.rules == next.rules,
+
+		"resource_state.store": s.resource.Store == next.resource.Store,
 	} {
 		if !same {
 			names = append(names, name)
