@@ -352,7 +352,8 @@ func (k *Keep) runLate(ctx context.Context) {
 
 // History writes samples of the past at their own times: inside the store's out-of-order window at
 // once, older ones as blocks, which are safe on return and visible some seconds later. Samples of one
-// series are in time order. It may take as long as the store needs, and returns what was refused.
+// series are in time order. It may take as long as the store needs, and returns what was refused: an error whose
+// method Temporary() bool says whether another try may do better, as after a full disk.
 func (k *Keep) History(ctx context.Context, samples []wire.Sample) error {
 	const batch = 50_000
 	var errs []error
@@ -368,5 +369,8 @@ func (k *Keep) History(ctx context.Context, samples []wire.Sample) error {
 	if len(samples) > 0 {
 		errs = append(errs, ctx.Err())
 	}
-	return errors.Join(errs...)
+	if len(errs) == 0 {
+		return nil
+	}
+	return historyError{errors.Join(errs...)}
 }

@@ -5,6 +5,7 @@ package keep
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -77,4 +78,27 @@ func reasonOf(err error) string {
 		return r.Reason()
 	}
 	return reasonOther
+}
+
+// historyError is what the store refused of the past.
+type historyError struct{ error }
+
+// Unwrap gives the store's errors.
+func (e historyError) Unwrap() error { return e.error }
+
+// Temporary says whether another try may do better.
+func (e historyError) Temporary() bool { return temporary(e.error) }
+
+// temporary looks for an error that is not about the samples.
+func temporary(err error) bool {
+	if r, ok := err.(interface{ Reason() string }); ok {
+		return r.Reason() == reasonDiskFull || r.Reason() == reasonOther
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(e.Unwrap(), temporary)
+	case interface{ Unwrap() error }:
+		return temporary(e.Unwrap())
+	}
+	return true
 }

@@ -6,6 +6,7 @@ package learn
 import (
 	"cmp"
 	"context"
+	"errors"
 	"encoding/json"
 	"slices"
 	"sort"
@@ -165,7 +166,7 @@ func (l *Learn) collect(all []past) (taken, left []past, samples []wire.Sample) 
 	return taken, left, samples
 }
 
-// write gives samples to the sink until it takes them; false when ctx ended before.
+// write gives samples to the sink until it takes them, or says that it never will; false when ctx ended before.
 func (l *Learn) write(ctx context.Context, samples []wire.Sample) bool {
 	if len(samples) == 0 {
 		return ctx.Err() == nil
@@ -178,6 +179,12 @@ func (l *Learn) write(ctx context.Context, samples []wire.Sample) bool {
 		}
 		if ctx.Err() != nil {
 			return false
+		}
+		var told interface{ Temporary() bool }
+		if errors.As(err, &told) && !told.Temporary() {
+			l.m.lost.WithLabelValues("refused_history").Inc()
+			l.log.Warn("a part of history was refused", "samples", len(samples), "err", err)
+			return true
 		}
 		l.m.backfill.Inc()
 		l.log.Warn("history could not be written and is tried again", "samples", len(samples), "wait", wait, "err", err)

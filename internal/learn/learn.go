@@ -41,7 +41,8 @@ type Sink interface {
 	Set(owner string, at time.Time, earlier, current []wire.Sample)
 	// Remove ends all series of an owner.
 	Remove(owner string, at time.Time)
-	// History writes samples of the past; it may block.
+	// History writes samples of the past; it may block. An error is tried again, unless its method
+	// Temporary() bool says that this is of no use.
 	History(ctx context.Context, samples []wire.Sample) error
 }
 

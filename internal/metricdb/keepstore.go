@@ -123,8 +123,8 @@ func (k *KeepStore) Cut() (commit func() error) {
 	}
 }
 
-// backfillMargin keeps back-fill from the very end of the out-of-order window, which moves while the
-// samples are on their way.
+// backfillMargin keeps back-fill from the very end of the out-of-order window and of the retention, which move
+// while the samples are on their way.
 const backfillMargin = 10 * time.Minute
 
 // backfillInline is how many samples of one call the head takes out of order. It does that one by one,
@@ -139,7 +139,7 @@ func (k *KeepStore) Backfill(ctx context.Context, samples []wire.Sample) error {
 	var (
 		d       = k.intake.db
 		now     = time.Now().UnixMilli()
-		oldest  = now - d.past.retention.Load()
+		oldest  = now - d.past.retention.Load() - backfillMargin.Milliseconds()
 		window  = max(d.tsdb.Head().MaxTime(), now) - (d.window.Load() - backfillMargin.Milliseconds())
 		bound   = window
 		fresh   []wire.Sample
@@ -187,7 +187,7 @@ func (k *KeepStore) appendFresh(ctx context.Context, samples []wire.Sample) erro
 		n := min(len(samples), batch)
 		refused, why, err := k.appendSome(ctx, samples[:n])
 		if err != nil {
-			return refusal(err)
+			return refusal(fmt.Errorf("samples inside the window: %w", err))
 		}
 		failed += refused
 		first = cmp.Or(first, why)

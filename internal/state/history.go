@@ -5,9 +5,11 @@ package state
 
 import (
 	"context"
+	"errors"
 	"hash/fnv"
 	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/prometheus/prometheus/model/value"
@@ -213,8 +215,8 @@ const (
 	maxFillSteps = 20_000
 )
 
-// past gives the samples that the conditions of object tell of, up to the time it was seen.
-func (w *work) past(p *plan, object resource.Object, seen time.Time) []wire.Sample {
+// past gives the samples that the conditions of object tell of, from oldest (ms) up to the time it was seen.
+func (w *work) past(p *plan, object resource.Object, seen time.Time, oldest int64) []wire.Sample {
 	list := conditions(object)
 	if len(list) == 0 {
 		return nil
@@ -241,10 +243,14 @@ func (w *work) past(p *plan, object resource.Object, seen time.Time) []wire.Samp
 			end = conditionTime(list[i+1])
 		}
 		if len(repeats) <= maxFill {
-			repeats = w.repeats(p, repeats, len(out.samples), out.last, at, end)
+			first := at + repeat.Milliseconds()
+			if late := oldest - first; late > 0 {
+				first += (late + repeat.Milliseconds() - 1) / repeat.Milliseconds() * repeat.Milliseconds()
+			}
+			repeats = w.repeats(p, repeats, len(out.samples), out.last, first, end)
 		}
 	}
-	return interleave(out.samples, repeats)
+	return slices.DeleteFunc(interleave(out.samples, repeats), func(s wire.Sample) bool { return s.Time < oldest })
 }
 
 // repeated is a sample that is written again; it goes before the before-th change.
@@ -253,8 +259,8 @@ type repeated struct {
 	sample wire.Sample
 }
 
-// repeats adds the repetitions between two changes of the states that are 1.
-func (w *work) repeats(p *plan, to []repeated, before int, now map[uint64]wire.Sample, from, end int64) []repeated {
+// repeats adds the repetitions, from first to before end, of the states that are 1.
+func (w *work) repeats(p *plan, to []repeated, before int, now map[uint64]wire.Sample, first, end int64) []repeated {
 	states := map[string]bool{}
 	for _, f := range p.families {
 		states[f.Name] = f.Type == spec.StateSet || f.Type == spec.Info
@@ -263,7 +269,7 @@ func (w *work) repeats(p *plan, to []repeated, before int, now map[uint64]wire.S
 		if s.Value != 1 || !states[s.Labels.Get("__name__")] {
 			continue
 		}
-		for t := from + repeat.Milliseconds(); t < end && len(to) <= maxFill; t += repeat.Milliseconds() {
+		for t := first; t < end && len(to) <= maxFill; t += repeat.Milliseconds() {
 			s.Time = t
 			to = append(to, repeated{before, s})
 		}
@@ -301,9 +307,13 @@ func (e *Engine) fill(ctx context.Context) error {
 			return nil
 		}
 		var batch []wire.Sample
+		oldest := int64(0)
+		if e.retention > 0 {
+			oldest = time.Now().Add(-e.retention).UnixMilli()
+		}
 		for ok {
 			e.generation.RLock()
-			batch = append(batch, w.past(job.table.plan, job.object, job.seen)...)
+			batch = append(batch, w.past(job.table.plan, job.object, job.seen, oldest)...)
 			e.generation.RUnlock()
 			w.release()
 			if len(batch) >= fillBatch {
@@ -317,14 +327,31 @@ func (e *Engine) fill(ctx context.Context) error {
 	}
 }
 
+// retryMax is the longest pause between tries to write the past.
+const retryMax = time.Minute
+
+// writePast gives samples to the sink until it takes them or says that it never will.
 func (e *Engine) writePast(ctx context.Context, batch []wire.Sample) {
-	err := e.sink.History(ctx, batch)
-	if err == nil {
-		e.metrics.history.Add(float64(len(batch)))
-		return
-	}
-	e.metrics.historyLost.Add(float64(len(batch)))
-	if ctx.Err() == nil && e.quiet.pass() {
-		e.log.Warn("history is incomplete", "samples", len(batch), "err", err)
+	for wait := time.Second; ; wait = min(2*wait, retryMax) {
+		err := e.sink.History(ctx, batch)
+		if err == nil {
+			e.metrics.history.Add(float64(len(batch)))
+			return
+		}
+		var told interface{ Temporary() bool }
+		if ctx.Err() != nil || !errors.As(err, &told) || !told.Temporary() {
+			e.metrics.historyLost.Add(float64(len(batch)))
+			if ctx.Err() == nil && e.quiet.pass() {
+				e.log.Warn("history is incomplete", "samples", len(batch), "err", err)
+			}
+			return
+		}
+		if e.quiet.pass() {
+			e.log.Warn("history could not be written and is tried again", "samples", len(batch), "wait", wait, "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
 	}
 }

@@ -39,7 +39,8 @@ type Sink interface {
 	Set(owner string, at time.Time, earlier, current []wire.Sample)
 	// Remove ends all series of owner; an unknown owner is none.
 	Remove(owner string, at time.Time)
-	// History writes samples of the past, those of one series in time order.
+	// History writes samples of the past, those of one series in time order. An error whose method
+	// Temporary() bool says so is tried again.
 	History(ctx context.Context, samples []wire.Sample) error
 }
 
@@ -49,16 +50,21 @@ type Options struct {
 	Registry prometheus.Registerer
 	Sink     Sink
 	Specs    []*spec.Spec
+	// Retention is how far back the past is written; 0 means all of it.
+	Retention time.Duration
 	// Config gives the caps; its files are not read again.
 	Config Config
 }
 
 // Engine applies specifications to objects. All methods are safe for concurrent use.
 type Engine struct {
-	log     *slog.Logger
-	quiet   quietLog
-	sink    Sink
-	config  Config
+	log    *slog.Logger
+	quiet  quietLog
+	sink   Sink
+	config Config
+	// retention is how far back the past is written, 0 means all of it.
+	retention time.Duration
+
 	metrics *metrics
 	fills   fillQueue
 
@@ -80,12 +86,13 @@ func New(o Options) (*Engine, error) {
 		return nil, errors.New("state needs a logger and a registry")
 	}
 	e := &Engine{
-		log:    o.Log,
-		quiet:  quietLog{log: o.Log},
-		sink:   o.Sink,
-		config: o.Config,
-		specs:  o.Specs,
-		tables: map[resource.Kind]*table{},
+		log:       o.Log,
+		quiet:     quietLog{log: o.Log},
+		sink:      o.Sink,
+		config:    o.Config,
+		specs:     o.Specs,
+		retention: o.Retention,
+		tables:    map[resource.Kind]*table{},
 	}
 	e.fills.wake = make(chan struct{}, 1)
 	e.metrics = newMetrics(o.Registry, e)

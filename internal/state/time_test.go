@@ -6,6 +6,7 @@ package state_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math"
 	"slices"
 	"strings"
@@ -367,6 +368,95 @@ func TestPastOfALongListIsBounded(t *testing.T) {
 		}
 		if !slices.IsSortedFunc(r.past, func(a, b wire.Sample) int { return int(a.Time - b.Time) }) {
 			t.Error("samples of the past are not in order")
+		}
+	})
+}
+
+// unwilling refuses what it is given a few times, then for good if final.
+type unwilling struct {
+	recorder
+
+	refusals []refusal
+}
+
+type refusal bool
+
+func (refusal) Error() string     { return "refused" }
+func (r refusal) Temporary() bool { return bool(r) }
+
+func (u *unwilling) History(ctx context.Context, samples []wire.Sample) error {
+	if len(u.refusals) > 0 {
+		r := u.refusals[0]
+		u.refusals = u.refusals[1:]
+		return fmt.Errorf("sink: %w", r)
+	}
+	return u.recorder.History(ctx, samples)
+}
+
+func TestThePastIsTriedAgainWhereThatHelps(t *testing.T) {
+	for _, c := range []struct {
+		refusals []refusal
+		written  bool
+		took     time.Duration
+	}{
+		{[]refusal{true, true, true}, true, 7 * time.Second},
+		{[]refusal{false}, false, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			u := unwilling{refusals: c.refusals}
+			begin := time.Now()
+			e := newEngine(t, prometheus.NewRegistry(), parse(t, stages, spec.Choices{History: true}), &u)
+			ctx, cancel := context.WithCancel(t.Context())
+			var wg sync.WaitGroup
+			wg.Go(func() { _ = e.Run(ctx) })
+			o := learning("u1")
+			o["status"] = map[string]any{"conditions": []any{map[string]any{"stage": "Train", "type": "Waiting", "lastTransitionTime": day.Format(time.RFC3339)}}}
+			e.Handle(ctx, initial(o, day.Add(time.Hour)))
+			synctest.Wait()
+			for len(u.refusals) > 0 {
+				<-time.After(time.Second)
+				synctest.Wait()
+			}
+			<-time.After(4 * time.Second)
+			synctest.Wait()
+			if took := time.Since(begin); c.written != (len(u.past) > 0) || c.written && took > c.took+time.Second {
+				t.Errorf("%v: %d samples after %v", c.refusals, len(u.past), took)
+			}
+			cancel()
+			wg.Wait()
+		})
+	}
+}
+
+func TestThePastEndsAtTheRetention(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r recorder
+		e, err := state.New(state.Options{
+			Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Sink: &r, Config: state.Default(),
+			Specs: parse(t, stages, spec.Choices{History: true}), Retention: time.Hour,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = e.Run(ctx) })
+		now := time.Now()
+		o := learning("u1")
+		o["status"] = map[string]any{"conditions": []any{map[string]any{
+			"stage": "Train", "type": "Waiting", "lastTransitionTime": now.AddDate(0, -6, 0).Format(time.RFC3339),
+		}}}
+		e.Handle(ctx, initial(o, now))
+		synctest.Wait()
+		cancel()
+		wg.Wait()
+		if len(r.past) == 0 {
+			t.Error("a stage that began long ago is not told of")
+		}
+		for _, s := range r.past {
+			if s.Time < now.Add(-time.Hour).UnixMilli() {
+				t.Errorf("a sample of %v", time.UnixMilli(s.Time))
+			}
 		}
 	})
 }
