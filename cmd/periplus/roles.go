@@ -82,9 +82,6 @@ func runHub(cmd *cobra.Command, o hub.Options, f logFlags) error {
 		return err
 	}
 	o.Log = log
-	if limit := ops.TuneMemory(); limit > 0 {
-		log.Info("memory is limited", "bytes", limit)
-	}
 	if _, err := hub.Check(o); err != nil {
 		return err
 	}

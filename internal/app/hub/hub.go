@@ -214,7 +214,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	g.Add("scrape discovery", targets.Run)
 	g.Add("watch", watcher.Run)
 	g.Add("reload", reloads.run)
-	g.Add("memory", func(ctx context.Context) error { return ops.ReleaseMemory(ctx, watcherReady) })
+	g.Add("memory", func(ctx context.Context) error { return ops.GovernMemory(ctx, watcherReady) })
 	g.Add("http", func(ctx context.Context) error { return serve(ctx, listener, mux, room("http")) })
 	if o.Started != nil {
 		o.Started(listener.Addr())
