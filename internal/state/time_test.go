@@ -376,8 +376,17 @@ func TestPastOfALongListIsBounded(t *testing.T) {
 type unwilling struct {
 	recorder
 
+	mu       sync.Mutex
 	refusals []refusal
 }
+
+// left is how often it will refuse.
+func (u *unwilling) left() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return len(u.refusals)
+}
+
 
 type refusal bool
 
@@ -385,6 +394,8 @@ func (refusal) Error() string     { return "refused" }
 func (r refusal) Temporary() bool { return bool(r) }
 
 func (u *unwilling) History(ctx context.Context, samples []wire.Sample) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	if len(u.refusals) > 0 {
 		r := u.refusals[0]
 		u.refusals = u.refusals[1:]
@@ -413,7 +424,7 @@ func TestThePastIsTriedAgainWhereThatHelps(t *testing.T) {
 			o["status"] = map[string]any{"conditions": []any{map[string]any{"stage": "Train", "type": "Waiting", "lastTransitionTime": day.Format(time.RFC3339)}}}
 			e.Handle(ctx, initial(o, day.Add(time.Hour)))
 			synctest.Wait()
-			for len(u.refusals) > 0 {
+			for u.left() > 0 {
 				<-time.After(time.Second)
 				synctest.Wait()
 			}
