@@ -25,10 +25,11 @@ import (
 
 // jobsFlags are the flags of jobs and jobs show.
 type jobsFlags struct {
-	url, output, color string
-	watch              bool
-	kind, uid          string
-	query              learning.JobQuery
+	url           address
+	output, color string
+	watch         bool
+	kind, uid     string
+	query         learning.JobQuery
 }
 
 func (f *jobsFlags) add(cmd *cobra.Command) {
@@ -44,7 +45,7 @@ func newJobs() *cobra.Command {
 		Use:   "jobs",
 		Short: "List learning jobs, or show one",
 		Example: `  periplus jobs
-  periplus jobs --namespace factory --condition Failed --sort -last_change
+  periplus jobs --namespace factory --condition Failed --sort -changed
   periplus jobs show factory/road-damage --watch`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -102,41 +103,50 @@ type asking func(context.Context, *client.Client) (any, drawing, error)
 // run asks and prints, once or at every change.
 func (f *jobsFlags) run(cmd *cobra.Command, ask asking) error {
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
-	c := &client.Client{Base: f.url, HTTP: &http.Client{}}
+	c := &client.Client{Base: string(f.url), HTTP: &http.Client{}}
 	if !f.watch {
 		ctx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		return f.render(ctx, out, out, c, ask)
 	}
-	if err := f.redraw(ctx, out, c, ask); err != nil {
+	shown, err := f.redraw(ctx, out, c, ask, "")
+	if err != nil {
 		return err
 	}
-	err := c.Watch(ctx, 0, func(learning.Event) error { return f.redraw(ctx, out, c, ask) })
+	err = c.Watch(ctx, 0, func(learning.Event) (err error) {
+		shown, err = f.redraw(ctx, out, c, ask, shown)
+		return err
+	})
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
 	return err
 }
 
-// redraw clears a terminal before it prints; in a pipe the answers follow one another.
-func (f *jobsFlags) redraw(ctx context.Context, out io.Writer, c *client.Client, ask asking) error {
+// redraw prints the answer if it is not the one that is shown, and gives it. It clears a terminal before; in a pipe
+// the answers follow one another.
+func (f *jobsFlags) redraw(ctx context.Context, out io.Writer, c *client.Client, ask asking, shown string) (string, error) {
 	var b strings.Builder
 	if err := f.render(ctx, &b, out, c, ask); err != nil {
-		return err
+		return shown, err
 	}
 	text := b.String()
-	if f.output == "text" && terminal(out) {
-		text = "\x1b[H\x1b[2J" + text
+	if text == shown {
+		return shown, nil
 	}
-	_, err := io.WriteString(out, text)
-	return err
+	clear := ""
+	if f.output == "text" && terminal(out) {
+		clear = "\x1b[H\x1b[2J"
+	}
+	_, err := io.WriteString(out, clear+text)
+	return text, err
 }
 
 // render asks and writes the answer to w; screen decides on width and colour.
 func (f *jobsFlags) render(ctx context.Context, w, screen io.Writer, c *client.Client, ask asking) error {
 	answer, draw, err := ask(ctx, c)
 	if err != nil {
-		return fmt.Errorf("ask %s: %w", f.url, err)
+		return asked(f.url, err)
 	}
 	switch f.output {
 	case "json":

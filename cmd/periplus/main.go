@@ -7,9 +7,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -51,11 +54,46 @@ Start with:  periplus up`,
 // defaultListen is where a hub listens and where the tools look for one.
 const defaultListen = "127.0.0.1:8420"
 
-// urlFlag adds --url, the hub that a tool asks.
-func urlFlag(cmd *cobra.Command, url *string) {
-	fallback := os.Getenv("PERIPLUS_URL")
-	if fallback == "" {
-		fallback = "http://" + defaultListen
+// address is the hub that a tool asks.
+type address string
+
+// String, Set and Type implement pflag.Value.
+func (a *address) String() string { return string(*a) }
+
+// Type names the kind of value in the help.
+func (*address) Type() string { return "URL" }
+
+// Set takes an address with or without a scheme.
+func (a *address) Set(s string) error {
+	if !strings.Contains(s, "://") {
+		s = "http://" + s
 	}
-	cmd.Flags().StringVar(url, "url", fallback, "the hub's address; PERIPLUS_URL sets the default")
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return errors.New("use HOST:PORT or http://HOST:PORT")
+	}
+	*a = address(strings.TrimSuffix(s, "/"))
+	return nil
+}
+
+// urlFlag adds --url. A bad PERIPLUS_URL is told when it is used.
+func urlFlag(cmd *cobra.Command, to *address) {
+	*to = "http://" + defaultListen
+	if s := os.Getenv("PERIPLUS_URL"); s != "" {
+		if to.Set(s) != nil {
+			*to = address(s)
+		}
+	}
+	cmd.Flags().Var(to, "url", "the hub's address; PERIPLUS_URL sets the default")
+}
+
+// asked puts in words why the hub at a did not answer.
+func asked(a address, err error) error {
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("no hub answers at %s: start one with periplus up, or say where it is with --url", a)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("the hub at %s did not answer in time", a)
+	}
+	return fmt.Errorf("ask %s: %w", a, err)
 }

@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -20,9 +21,10 @@ import (
 
 // queryFlags are the flags of query.
 type queryFlags struct {
-	url, output, at string
-	since, step     time.Duration
-	timeout         time.Duration
+	url         address
+	output, at  string
+	since, step time.Duration
+	timeout     time.Duration
 }
 
 func newQuery() *cobra.Command {
@@ -52,11 +54,14 @@ func query(ctx context.Context, out, errOut io.Writer, expression string, f quer
 	if f.output != "table" && f.output != "json" {
 		return fmt.Errorf("output %q: use table or json", f.output)
 	}
+	if f.since < 0 || f.step < 0 {
+		return errors.New("since and step must not be negative")
+	}
 	at, err := parseTime(f.at, time.Now())
 	if err != nil {
 		return err
 	}
-	client, err := api.NewClient(api.Config{Address: f.url})
+	client, err := api.NewClient(api.Config{Address: string(f.url)})
 	if err != nil {
 		return fmt.Errorf("address %q: %w", f.url, err)
 	}
@@ -72,7 +77,7 @@ func query(ctx context.Context, out, errOut io.Writer, expression string, f quer
 		value, warnings, err = prom.NewAPI(client).Query(ctx, expression, at)
 	}
 	if err != nil {
-		return fmt.Errorf("query %s: %w", f.url, err)
+		return asked(f.url, err)
 	}
 	for _, w := range warnings {
 		_, _ = fmt.Fprintln(errOut, "warning:", w)

@@ -26,6 +26,8 @@ import (
 	_ "github.com/prometheus/prometheus/discovery/http"       // http_sd_configs
 	_ "github.com/prometheus/prometheus/discovery/kubernetes" // kubernetes_sd_configs
 	"github.com/prometheus/prometheus/discovery/targetgroup"
+
+	"github.com/periplus-io/periplus/internal/ops"
 )
 
 // Mechanisms holds what all discoveries of a process share.
@@ -64,7 +66,7 @@ type Discovery struct {
 // New makes a discovery that knows no job. Nothing runs before Apply.
 func New(o Options) (*Discovery, error) {
 	ctx, cancel := context.WithCancel(context.Background()) // The manager wants it now; Run ends it.
-	m := discovery.NewManager(ctx, o.Log, o.Mechanisms.registry, o.Mechanisms.metrics, discovery.Name(o.Name))
+	m := discovery.NewManager(ctx, ops.Quiet(o.Log), o.Mechanisms.registry, o.Mechanisms.metrics, discovery.Name(o.Name))
 	if m == nil {
 		cancel()
 		return nil, fmt.Errorf("make discovery %s: its metrics are registered already", o.Name)

@@ -130,6 +130,9 @@ func matches(q *learning.JobQuery, j *learning.Job) bool {
 	return false
 }
 
+// sortFields are the fields that jobs can be sorted by.
+const sortFields = "name, namespace, kind, stage, condition, round, score, samples, workers, created, changed"
+
 // jobOrder gives the comparison for a sort field.
 func jobOrder(field string) (func(a, b *learning.Job) int, error) {
 	name, down := strings.CutPrefix(field, "-")
@@ -166,7 +169,7 @@ func jobOrder(field string) (func(a, b *learning.Job) int, error) {
 	case "changed":
 		order = func(a, b *learning.Job) int { return a.Changed.Compare(b.Changed) }
 	default:
-		return nil, fmt.Errorf("cannot sort by %q", field)
+		return nil, fmt.Errorf("cannot sort by %q; known are %s", field, sortFields)
 	}
 	if down {
 		up := order

@@ -42,6 +42,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/periplus-io/periplus/internal/durable"
+	"github.com/periplus-io/periplus/internal/ops"
 )
 
 // Options say where the data lives and what is fixed until the next start. Zero values take the
@@ -98,11 +99,14 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
+// overlap is a warning of the engine about what is usual here: samples of the past come in blocks of their own.
+const overlap = "Overlapping blocks found during reloadBlocks"
+
 // DB is the open store. All methods are safe for concurrent use.
 type DB struct {
 	opts     Options
 	log      *slog.Logger
-	// engineLog is log for the engine, see there.
+	// engineLog is log for the engine.
 	engineLog *slog.Logger
 	lock      *durable.DirLock
 	metrics  *metrics
@@ -137,7 +141,7 @@ func Open(o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &DB{opts: o, log: o.Log, engineLog: slog.New(engineLog{o.Log.Handler()}), metrics: newMetrics(o.Registry)}
+	d := &DB{opts: o, log: o.Log, engineLog: ops.Quiet(o.Log, overlap), metrics: newMetrics(o.Registry)}
 	if d.space, err = newSpace(o.Dir, o.MinFree, d.metrics); err != nil {
 		return nil, err
 	}

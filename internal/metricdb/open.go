@@ -4,7 +4,6 @@
 package metricdb
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -58,26 +57,3 @@ func readable(path string, log *slog.Logger) (err error) {
 	}
 	return errors.Join(err, b.Close())
 }
-
-// engineLog passes on what the engine logs, less loudly: what it does in the ordinary course is for debugging
-// here, and overlapping blocks, which it warns of, are how samples of the past come in.
-type engineLog struct{ slog.Handler }
-
-// Handle implements slog.Handler.
-func (h engineLog) Handle(ctx context.Context, r slog.Record) error {
-	if r.Level < slog.LevelWarn || r.Message == "Overlapping blocks found during reloadBlocks" {
-		r.Level = slog.LevelDebug
-		if !h.Enabled(ctx, r.Level) {
-			return nil
-		}
-	}
-	return h.Handler.Handle(ctx, r)
-}
-
-// WithAttrs implements slog.Handler.
-func (h engineLog) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return engineLog{h.Handler.WithAttrs(attrs)}
-}
-
-// WithGroup implements slog.Handler.
-func (h engineLog) WithGroup(name string) slog.Handler { return engineLog{h.Handler.WithGroup(name)} }

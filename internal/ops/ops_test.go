@@ -70,3 +70,27 @@ func TestRegistryTellsTheBuild(t *testing.T) {
 		}
 	}
 }
+
+func TestALibraryIsQuiet(t *testing.T) {
+	var b bytes.Buffer
+	log, err := ops.NewLogger(&b, "info", "text")
+	if err != nil {
+		t.Fatal(err)
+	}
+	quiet := ops.Quiet(log, "as usual").With("part", "x")
+	quiet.Info("in the ordinary course")
+	quiet.Warn("as usual")
+	quiet.Warn("unusual")
+	quiet.Error("broken")
+	if got := strings.Count(b.String(), "\n"); got != 2 || !strings.Contains(b.String(), "unusual") || !strings.Contains(b.String(), "broken") {
+		t.Errorf("got\n%s", &b)
+	}
+	b.Reset()
+	if log, err = ops.NewLogger(&b, "debug", "text"); err != nil {
+		t.Fatal(err)
+	}
+	ops.Quiet(log).Info("in the ordinary course")
+	if got := b.String(); !strings.Contains(got, "level=DEBUG") {
+		t.Errorf("got %s", got)
+	}
+}

@@ -32,6 +32,8 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/rules"
 	"github.com/prometheus/prometheus/storage"
+
+	"github.com/periplus-io/periplus/internal/ops"
 )
 
 // Options are what [New] needs. Log, Engine, Queryable, Appendable and ExternalURL are required.
@@ -137,7 +139,7 @@ func newNotifier(o Options) *notifier.Manager {
 		DrainOnShutdown: o.Limits.Drain,
 		MaxBatchSize:    notifier.DefaultMaxBatchSize,
 		Registerer:      o.Registry,
-	}, model.UTF8Validation, o.Log)
+	}, model.UTF8Validation, ops.Quiet(o.Log))
 }
 
 func (r *Ruler) newManager(ctx context.Context) *rules.Manager {
@@ -154,7 +156,7 @@ func (r *Ruler) newManager(ctx context.Context) *rules.Manager {
 		Context:                ctx,
 		Appendable:             o.Appendable,
 		Queryable:              o.Queryable,
-		Logger:                 o.Log,
+		Logger:                 ops.Quiet(o.Log),
 		Registerer:             o.Registry,
 		OutageTolerance:        o.Limits.OutageTolerance,
 		ForGracePeriod:         o.Limits.GracePeriod,

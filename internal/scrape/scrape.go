@@ -34,6 +34,8 @@ import (
 	"github.com/prometheus/prometheus/scrape"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/logging"
+
+	"github.com/periplus-io/periplus/internal/ops"
 )
 
 // Options are what New needs; all fields must be set.
@@ -71,7 +73,7 @@ func New(o Options) (*Scraper, error) {
 		AppendMetadata:          true,
 		DiscoveryReloadInterval: model.Duration(reloadInterval),
 		HTTPClientOptions:       []commonconfig.HTTPClientOption{commonconfig.WithDialContextFunc(s.dialer.dial)},
-	}, o.Log, logging.NewJSONFileLogger, nil, s.ledger, o.Registry)
+	}, ops.Quiet(o.Log), logging.NewJSONFileLogger, nil, s.ledger, o.Registry)
 	if err != nil {
 		return nil, fmt.Errorf("make scrape manager: %w", err)
 	}

@@ -186,8 +186,11 @@ func (m *manifests) report(p plan, t folder.Tree) {
 	if err != nil {
 		state = sourceError
 	}
-	if m.source.set(strings.Join(p.config.Manifests, ", "), state, err) {
-		m.w.log.Info("manifest folders read", "files", len(m.files), "invalid", len(bad), "err", err)
+	switch changed := m.source.set(strings.Join(p.config.Manifests, ", "), state, err); {
+	case changed && err != nil:
+		m.w.log.Warn("cannot read manifest folders, the last good content stays", "err", err)
+	case changed:
+		m.w.log.Info("manifest folders read", "files", len(m.files), "invalid", len(bad))
 	}
 }
 

@@ -112,7 +112,10 @@ func Run(ctx context.Context, o Options) (err error) {
 	if first.resource.Store {
 		stored = keeper
 	}
-	engine, err := state.New(state.Options{Log: room("state"), Registry: reg, Sink: stored, Specs: first.specs, Config: first.resource})
+	engine, err := state.New(state.Options{
+		Log: room("state"), Registry: reg, Sink: stored, Specs: first.specs, Config: first.resource,
+		Retention: time.Duration(first.metrics.Retention.Time),
+	})
 	if err != nil {
 		return err
 	}

@@ -4,8 +4,10 @@
 package hub
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -63,12 +65,38 @@ func (s *settings) sections() []config.Section {
 		config.Bind("api", &s.api),
 		config.Bind("receive", &s.receive),
 		config.Bind("rules", &s.rules),
-		config.Bind("kubernetes", &s.kubernetes),
-		config.Bind("resource_state", &s.resource),
+		config.Bind("kubernetes", (*sources)(&s.kubernetes)),
+		config.Bind("resource_state", (*specifications)(&s.resource)),
 		config.Bind("learning", &s.learning),
 		config.Bind("default_jobs", &s.jobs),
 	}
 }
+
+// sources is the section kubernetes of a file, whose faults include what it names and is not there.
+type sources watch.Config
+
+// Validate also looks for the kubeconfig and the manifest folders.
+func (s *sources) Validate() error { return watch.Config(*s).Check() }
+
+// SetDirectory makes paths relative to dir.
+func (s *sources) SetDirectory(dir string) { (*watch.Config)(s).SetDirectory(dir) }
+
+// specifications is the section resource_state of a file, whose faults include files that are not there.
+type specifications state.Config
+
+// Validate also looks for the files.
+func (s *specifications) Validate() error {
+	errs := []error{state.Config(*s).Validate()}
+	for i, f := range s.Files {
+		if _, err := os.Stat(f.Path); err != nil {
+			errs = append(errs, fmt.Errorf("files[%d].path: %w", i, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// SetDirectory makes paths relative to dir.
+func (s *specifications) SetDirectory(dir string) { (*state.Config)(s).SetDirectory(dir) }
 
 // load reads the configuration and builds all of it that can be built without starting anything. Its
 // error names every fault that it could find.
@@ -81,6 +109,9 @@ func load(o Options) (*settings, error) {
 		return nil, err
 	}
 	s.overlay(o)
+	if err := s.kubernetes.Check(); err != nil {
+		return nil, fmt.Errorf("kubernetes: %w", err)
+	}
 	if s.specs, err = s.resource.Load(); err != nil {
 		return nil, fmt.Errorf("resource_state: %w", err)
 	}
@@ -145,9 +176,6 @@ func Check(o Options) (string, error) {
 	s, err := load(o)
 	if err != nil {
 		return "", err
-	}
-	if err := s.kubernetes.Check(); err != nil {
-		return "", fmt.Errorf("kubernetes: %w", err)
 	}
 	return s.file.String(), nil
 }

@@ -96,11 +96,11 @@ func (c *Client) Status(ctx context.Context) (learning.Status, error) {
 func (c *Client) get(ctx context.Context, path string, into any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.Base, "/")+prefix+path, nil)
 	if err != nil {
-		return fmt.Errorf("hub address: %w", err)
+		return fmt.Errorf("address: %w", err)
 	}
 	res, err := c.HTTP.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask hub: %w", err)
+		return err
 	}
 	defer func() { _ = res.Body.Close() }()
 	var body struct {
@@ -155,7 +155,7 @@ type stopped struct{ error }
 func (c *Client) stream(ctx context.Context, after *uint64, f func(learning.Event) error) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.Base, "/")+prefix+"/events", nil)
 	if err != nil {
-		return &stopped{fmt.Errorf("hub address: %w", err)}
+		return &stopped{fmt.Errorf("address: %w", err)}
 	}
 	if *after > 0 {
 		req.Header.Set("Last-Event-ID", strconv.FormatUint(*after, 10))
