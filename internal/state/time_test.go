@@ -387,7 +387,6 @@ func (u *unwilling) left() int {
 	return len(u.refusals)
 }
 
-
 type refusal bool
 
 func (refusal) Error() string     { return "refused" }
