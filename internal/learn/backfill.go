@@ -6,8 +6,8 @@ package learn
 import (
 	"cmp"
 	"context"
-	"errors"
 	"encoding/json"
+	"errors"
 	"slices"
 	"sort"
 	"strings"
@@ -21,7 +21,7 @@ import (
 
 const (
 	repeat    = int64(4 * time.Minute / time.Millisecond)
-	batchSize = 500_000 // samples given to the sink at once
+	batchSize = 50_000 // samples given to the sink at once; their labels are made for it, and the sink collects
 	gather    = 300 * time.Millisecond
 	gatherMax = 3 * time.Second
 	retryMax  = time.Minute
