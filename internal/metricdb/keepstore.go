@@ -175,9 +175,10 @@ func (k *KeepStore) Backfill(ctx context.Context, samples []wire.Sample) error {
 	return errors.Join(append(errs, k.appendFresh(ctx, fresh))...)
 }
 
-// appendFresh appends in batches, so that one call does not hold the memory of all of them twice.
+// appendFresh appends in small batches: for every series out of order the engine takes two buffers of a kilobyte
+// and keeps them until the commit.
 func (k *KeepStore) appendFresh(ctx context.Context, samples []wire.Sample) error {
-	const batch = 5000
+	const batch = 1000
 	var first error
 	failed, all := 0, len(samples)
 	for len(samples) > 0 {
