@@ -251,6 +251,9 @@ func (l *Learn) Status() learning.Status {
 	l.mu.Unlock()
 	s.BackfillPending, _ = l.queue.state(time.Now())
 	s.LastEvent = l.store.LastEvent()
+	if l.store.Failing() {
+		s.Faults = append(s.Faults, "learning store: commits fail, changes stay in memory and are tried again")
+	}
 	return s
 }
 

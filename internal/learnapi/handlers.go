@@ -171,6 +171,7 @@ func (a *API) findKind(text string) (resource.Kind, error) {
 func (a *API) status(*http.Request) (any, error) {
 	s := a.o.Model.Status()
 	s.Kubernetes = a.o.Kubernetes()
+	s.Faults = append(s.Faults, a.o.Faults()...)
 	return s, nil
 }
 

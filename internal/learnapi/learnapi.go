@@ -54,6 +54,8 @@ type Options struct {
 	Resources Resources
 	// Kubernetes says how the sources are; nil means that none is configured.
 	Kubernetes func() learning.Kubernetes
+	// Faults says what is wrong beside the model; nil means nothing.
+	Faults func() []string
 	// Heartbeat is the pause after which a silent stream of changes says that it lives; 0 means 15 s.
 	Heartbeat time.Duration
 	// WriteTimeout bounds how long a reader may take for one change; 0 means 10 s.
@@ -86,6 +88,9 @@ func New(o Options) *API {
 	}
 	if o.Kubernetes == nil {
 		o.Kubernetes = func() learning.Kubernetes { return learning.Kubernetes{State: "not configured"} }
+	}
+	if o.Faults == nil {
+		o.Faults = func() []string { return nil }
 	}
 	f := promauto.With(o.Registry)
 	a := &API{

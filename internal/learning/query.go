@@ -90,6 +90,8 @@ type Status struct {
 	BackfillPending int `json:"backfill_pending"`
 	// LastEvent is the id of the newest change.
 	LastEvent uint64 `json:"last_event"`
+	// Faults says in words what is wrong with the hub now, such as a full disk.
+	Faults []string `json:"faults,omitempty"`
 }
 
 // Kubernetes says where objects come from and whether that works.

@@ -104,20 +104,20 @@ const overlap = "Overlapping blocks found during reloadBlocks"
 
 // DB is the open store. All methods are safe for concurrent use.
 type DB struct {
-	opts     Options
-	log      *slog.Logger
+	opts Options
+	log  *slog.Logger
 	// engineLog is log for the engine.
 	engineLog *slog.Logger
 	lock      *durable.DirLock
-	metrics  *metrics
-	tsdb     *tsdb.DB
-	remote   *remote.Storage
-	fanout   storage.Storage
-	engine   *promql.Engine
-	space    *space
-	past     *past
-	reloader *reloader
-	scrapes  scrapeManager
+	metrics   *metrics
+	tsdb      *tsdb.DB
+	remote    *remote.Storage
+	fanout    storage.Storage
+	engine    *promql.Engine
+	space     *space
+	past      *past
+	reloader  *reloader
+	scrapes   scrapeManager
 	// replayed is the newest time found at Open; math.MinInt64 in a new store.
 	replayed int64
 

@@ -46,4 +46,6 @@ func (h quiet) WithAttrs(attrs []slog.Attr) slog.Handler {
 }
 
 // WithGroup implements slog.Handler.
-func (h quiet) WithGroup(name string) slog.Handler { return quiet{h.Handler.WithGroup(name), h.expected} }
+func (h quiet) WithGroup(name string) slog.Handler {
+	return quiet{h.Handler.WithGroup(name), h.expected}
+}

@@ -91,8 +91,16 @@ type process struct {
 // start runs the binary with args on a free port and waits until it is ready. It is stopped with the test.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(filepath.Join(binaries, "periplus"), append(args, "--listen", "127.0.0.1:0")...), ended: make(chan struct{})}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd := exec.Command(filepath.Join(binaries, "periplus"), append(args, "--listen", "127.0.0.1:0")...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	return launch(t, cmd)
+}
+
+// launch starts a command that becomes a hub, and waits until it is ready.
+func launch(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, ended: make(chan struct{})}
+	p.cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	p.cmd.Stderr = p
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {

@@ -78,7 +78,7 @@ func routes(p parts) (*http.ServeMux, error) {
 	p.health.Register(mux)
 	seen := objects{p.watcher}
 	mux.Handle(learnapi.Prefix+"/", learnapi.New(learnapi.Options{
-		Log: p.options.Log.With("room", "learnapi"), Registry: p.registry, Model: p.model, Resources: seen, Kubernetes: seen.kubernetes,
+		Log: p.options.Log.With("room", "learnapi"), Registry: p.registry, Model: p.model, Resources: seen, Kubernetes: seen.kubernetes, Faults: p.faults,
 	}))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{EnableOpenMetrics: true, Registry: p.registry}))
 	mux.Handle("GET /metrics/state", p.engine.Handler())
@@ -96,6 +96,18 @@ func routes(p parts) (*http.ServeMux, error) {
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
 	return mux, nil
+}
+
+// faults says what is wrong with the stores.
+func (p parts) faults() []string {
+	var list []string
+	if s := p.db.Status(); s.Full {
+		list = append(list, fmt.Sprintf("metrics store: disk is full, samples are refused; %d MiB are free", s.FreeBytes>>20))
+	}
+	if success, _ := p.reloads.state(); !success {
+		list = append(list, "configuration: the last reload failed, the previous one is in force")
+	}
+	return list
 }
 
 // described is what is known of metrics that no target exports: those that others push and the learning series.
@@ -131,7 +143,7 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	s := &http.Server{
-		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 5 * time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return base },
 	}
 	stopped := make(chan error, 1)

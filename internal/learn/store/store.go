@@ -145,7 +145,7 @@ func (s *Store) Run(ctx context.Context) {
 		case <-s.kick:
 		}
 		wait := Delay
-		if s.isFailing() {
+		if s.Failing() {
 			wait = retryWait
 		}
 		select {
@@ -156,7 +156,8 @@ func (s *Store) Run(ctx context.Context) {
 	}
 }
 
-func (s *Store) isFailing() bool {
+// Failing tells whether the last commit failed.
+func (s *Store) Failing() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.failing
