@@ -14,55 +14,62 @@ import (
 )
 
 const (
-	// gcPercent is how much the heap may grow between two collections, in percent of what is in use. A hub
-	// holds a lot and allocates little, so Go's 100 would cost memory and save little time.
-	gcPercent = 75
-	// startPercent is that of the start, which allocates a lot, while less than startHeap is in use.
-	startPercent = 300
-	startHeap    = 160 << 20
-
 	settleCheck = 250 * time.Millisecond
 	settleAfter = 5 * time.Second
 	// settleRate is what is allocated in settleAfter at most when the work of the start is done.
 	settleRate = 64 << 20
 )
 
-// GovernMemory sets up the garbage collector for a long-running role and blocks until ctx ends. It collects seldom
-// during the start and more often than Go does by itself from then on; the start is over when ready says so and the
-// program allocates little, and then what only it needed goes back to the system. In a container the heap
-// is kept within nine tenths of the container's memory. GOGC and GOMEMLIMIT in the environment go first.
+// gcPercent is how much the heap may grow between two collections, in percent of what is in use. A hub holds a lot and
+// allocates little, so Go's 100 would cost memory and save little time. Only the start allocates a lot: while
+// it holds little, it collects seldom.
+func gcPercent(inUse uint64, starting bool) int {
+	switch {
+	case starting && inUse < 160<<20:
+		return 300
+	case inUse < 1<<30:
+		return 75
+	default:
+		return 50
+	}
+}
+
+// GovernMemory sets up the garbage collector for a long-running role and blocks until ctx ends. The start is over when
+// ready says so and the program allocates little; what only the start needed then goes back to the system. In a
+// container the heap is kept within nine tenths of the container's memory. GOGC and GOMEMLIMIT in the environment
+// go first.
 func GovernMemory(ctx context.Context, ready func() bool) error {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		limitMemory()
 	}
-	percent := func(int) {}
+	set := func(int) {}
 	if os.Getenv("GOGC") == "" {
-		percent = func(n int) { debug.SetGCPercent(n) }
+		set = func(percent int) { debug.SetGCPercent(percent) }
 	}
-	percent(startPercent)
+	percent := gcPercent(0, true)
+	set(percent)
 	tick := time.NewTicker(settleCheck)
 	defer tick.Stop()
-	since, before := time.Now(), allocated()
-	for starting := true; ; {
+	since, before, starting := time.Now(), allocated(), true
+	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		if starting && read("/gc/heap/live:bytes") > startHeap {
-			percent(gcPercent)
-			starting = false
+		if starting && time.Since(since) >= settleAfter {
+			now := allocated()
+			if ready() && now-before < settleRate {
+				starting = false
+				debug.FreeOSMemory()
+				tick.Reset(settleAfter)
+			}
+			since, before = time.Now(), now
 		}
-		if time.Since(since) < settleAfter {
-			continue
+		if p := gcPercent(read("/gc/heap/live:bytes"), starting); p != percent {
+			percent = p
+			set(p)
 		}
-		now := allocated()
-		if ready() && now-before < settleRate {
-			percent(gcPercent)
-			debug.FreeOSMemory()
-			tick.Stop()
-		}
-		since, before = time.Now(), now
 	}
 }
 
