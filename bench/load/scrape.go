@@ -9,7 +9,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
@@ -45,8 +44,9 @@ func scrape(ctx context.Context, args []string) error {
 	ctx, cancel := context.WithTimeout(ctx, *limit)
 	defer cancel()
 	r := scraped{URL: *url}
+	var buffer bytes.Buffer // used again, as a scraper does
 	for {
-		body, err := fetch(ctx, *url)
+		body, err := fetch(ctx, *url, &buffer)
 		if err == nil && series(body) >= *enough {
 			break
 		}
@@ -70,7 +70,7 @@ func scrape(ctx context.Context, args []string) error {
 	var times []time.Duration
 	for range *runs {
 		start := time.Now()
-		body, err := fetch(ctx, *url)
+		body, err := fetch(ctx, *url, &buffer)
 		if err != nil {
 			return err
 		}
@@ -90,7 +90,8 @@ func scrape(ctx context.Context, args []string) error {
 	return writeJSON(*out, r)
 }
 
-func fetch(ctx context.Context, url string) ([]byte, error) {
+// fetch reads an answer into the buffer.
+func fetch(ctx context.Context, url string, into *bytes.Buffer) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
@@ -102,7 +103,9 @@ func fetch(ctx context.Context, url string) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(resp.Body)
+	into.Reset()
+	_, err = into.ReadFrom(resp.Body)
+	body := into.Bytes()
 	if err == nil && resp.StatusCode != http.StatusOK {
 		err = fmt.Errorf("%s: %.200s", resp.Status, body)
 	}
