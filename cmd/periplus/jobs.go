@@ -134,11 +134,11 @@ func (f *jobsFlags) redraw(ctx context.Context, out io.Writer, c *client.Client,
 	if text == shown {
 		return shown, nil
 	}
-	clear := ""
+	wipe := ""
 	if f.output == "text" && terminal(out) {
-		clear = "\x1b[H\x1b[2J"
+		wipe = "\x1b[H\x1b[2J"
 	}
-	_, err := io.WriteString(out, clear+text)
+	_, err := io.WriteString(out, wipe+text)
 	return text, err
 }
 

@@ -89,16 +89,12 @@ func (e historyError) Unwrap() error { return e.error }
 // Temporary says whether another try may do better.
 func (e historyError) Temporary() bool { return temporary(e.error) }
 
-// temporary looks for an error that is not about the samples.
+// temporary looks for an error that is not about the samples. Of joined errors each is looked at.
 func temporary(err error) bool {
-	if r, ok := err.(interface{ Reason() string }); ok {
-		return r.Reason() == reasonDiskFull || r.Reason() == reasonOther
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		return slices.ContainsFunc(joined.Unwrap(), temporary)
 	}
-	switch e := err.(type) {
-	case interface{ Unwrap() []error }:
-		return slices.ContainsFunc(e.Unwrap(), temporary)
-	case interface{ Unwrap() error }:
-		return temporary(e.Unwrap())
-	}
-	return true
+	reason := reasonOf(err)
+	return reason == reasonDiskFull || reason == reasonOther
 }

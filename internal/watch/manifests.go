@@ -36,6 +36,8 @@ type manifests struct {
 	// plurals are those that definitions in the folders give, by Kind.group.
 	plurals map[string]string
 	feeds   map[resource.Kind]*manifestFeed
+	// told is how many files, and bad ones among them, the log speaks of.
+	told [2]int
 }
 
 // file is what was read of a file.
@@ -189,9 +191,10 @@ func (m *manifests) report(p plan, t folder.Tree) {
 	switch changed := m.source.set(strings.Join(p.config.Manifests, ", "), state, err); {
 	case changed && err != nil:
 		m.w.log.Warn("cannot read manifest folders, the last good content stays", "err", err)
-	case changed:
+	case changed && m.told != [2]int{len(m.files), len(bad)}:
 		m.w.log.Info("manifest folders read", "files", len(m.files), "invalid", len(bad))
 	}
+	m.told = [2]int{len(m.files), len(bad)}
 }
 
 // feed gives the feed of a kind, which it opens if needed.

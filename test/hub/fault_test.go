@@ -29,9 +29,18 @@ type story struct {
 
 // way is the way of a job through a round.
 var way = [...][2]string{
-	{"Train", "Waiting"}, {"Train", "Ready"}, {"Train", "Starting"}, {"Train", "Running"}, {"Train", "Completed"},
-	{"Eval", "Waiting"}, {"Eval", "Ready"}, {"Eval", "Running"}, {"Eval", "Completed"},
-	{"Deploy", "Waiting"}, {"Deploy", "Ready"}, {"Deploy", "Completed"},
+	{"Train", "Waiting"},
+	{"Train", "Ready"},
+	{"Train", "Starting"},
+	{"Train", "Running"},
+	{"Train", "Completed"},
+	{"Eval", "Waiting"},
+	{"Eval", "Ready"},
+	{"Eval", "Running"},
+	{"Eval", "Completed"},
+	{"Deploy", "Waiting"},
+	{"Deploy", "Ready"},
+	{"Deploy", "Completed"},
 }
 
 // goOn adds the next condition at a time.

@@ -247,3 +247,18 @@ func (p *process) cli(args ...string) string {
 	}
 	return string(out)
 }
+
+// page fetches text, whatever the status code.
+func (p *process) page(path string) string {
+	p.t.Helper()
+	resp, err := http.Get(p.url + path)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return string(body)
+}

@@ -18,8 +18,8 @@ import (
 	"github.com/periplus-io/periplus/internal/resource"
 )
 
-// ErrTooLarge means that one JSON value was longer than the cap. Reading can go on behind it.
-var ErrTooLarge = errors.New("object exceeds the size cap")
+// ErrTooLarge means that one JSON value was longer than the cap, or has more than [MaxValues] values. Reading can go on behind it.
+var ErrTooLarge = errors.New("object is longer than max_object_size or has too many values")
 
 // Envelope is how much longer a watch frame may be than the object in it.
 const Envelope = 4 << 10
