@@ -30,16 +30,39 @@ func writeFile(t *testing.T, path, text string) {
 	}
 }
 
+// recent moves the times in a manifest by whole days, so that the newest is of yesterday: history ends at the retention.
+func recent(t *testing.T, manifest []byte) (moved []byte, shift time.Duration) {
+	t.Helper()
+	const day = 24 * time.Hour
+	times := regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`)
+	var newest time.Time
+	for _, m := range times.FindAll(manifest, -1) {
+		at, err := time.Parse(time.RFC3339, string(m))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at.After(newest) {
+			newest = at
+		}
+	}
+	shift = time.Now().UTC().Truncate(day).Sub(newest.Truncate(day)) - day
+	return times.ReplaceAllFunc(manifest, func(m []byte) []byte {
+		at, _ := time.Parse(time.RFC3339, string(m))
+		return []byte(at.Add(shift).Format(time.RFC3339))
+	}), shift
+}
+
 func TestManifestsAreFollowed(t *testing.T) {
 	example, err := os.ReadFile("../../examples/manifests/lifelong.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
+	example, shift := recent(t, example)
 	dir := t.TempDir()
 	writeFile(t, dir+"/job.yaml", string(example))
 	hub := start(t, "up", "--manifests", dir, "--data-dir", t.TempDir())
 	hub.want(`learning_job_round`, present, 2)
-	hub.want(`learning_job_stage_condition == 1 and learning_job_stage_condition{stage="Eval"}`, time.Date(2026, 11, 20, 8, 55, 0, 0, time.UTC), 1)
+	hub.want(`learning_job_stage_condition == 1 and learning_job_stage_condition{stage="Eval"}`, time.Date(2026, 11, 20, 8, 55, 0, 0, time.UTC).Add(shift), 1)
 	hub.want(`learning_eval_score{metric="precision",task=""}`, present, 0.78)
 
 	// A half-written file keeps what was there, and is reported with its place.
