@@ -151,14 +151,18 @@ func orScore(metric string) string {
 
 func knowledge(kb *learning.KnowledgeBase) string {
 	var out []string
-	add := func(v *float64, what string) {
-		if v != nil {
-			out = append(out, value(*v)+" "+what)
+	add := func(v *float64, one, many string) {
+		switch {
+		case v == nil:
+		case *v == 1:
+			out = append(out, "1 "+one)
+		default:
+			out = append(out, value(*v)+" "+many)
 		}
 	}
-	add(kb.Models, "models")
-	add(kb.Classes, "classes")
-	add(kb.UnseenLabeledSamples, "labelled unseen samples")
+	add(kb.Models, "model", "models")
+	add(kb.Classes, "class", "classes")
+	add(kb.UnseenLabeledSamples, "labelled unseen sample", "labelled unseen samples")
 	if kb.Address != "" {
 		out = append(out, "at "+kb.Address)
 	}

@@ -63,7 +63,7 @@ func (r Reader) Read(data []byte) error {
 	if len(start) == 0 {
 		return errors.New("the file is empty")
 	}
-	if start[0] == '{' {
+	if start[0] == '{' && !bytes.Contains(data, []byte("\n---")) { // else JSON as documents of YAML
 		return r.readJSON(data)
 	}
 	return r.readYAML(data)

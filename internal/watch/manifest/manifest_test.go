@@ -38,6 +38,7 @@ func TestManifestForms(t *testing.T) {
 		{"YAML", "apiVersion: sedna.io/v1alpha1\nkind: Model\nmetadata:\n  name: a\n", []string{a}, []int{1}},
 		{"JSON", a, []string{a}, []int{1}},
 		{"JSON in a row", a + "\n" + b, []string{a, b}, []int{1, 2}},
+		{"JSON as YAML documents", a + "\n---\n" + b + "\n", []string{a, b}, []int{1, 3}},
 		{"byte order mark", "\ufeff" + a, []string{a}, []int{1}},
 		{"YAML documents", "---\n" + a + "\n---\n# nothing\n---\n" + b + "\n...\n", []string{a, b}, []int{2, 6}},
 		{"JSON list", `{"items":[` + a + "," + b + `],"kind":"List","apiVersion":"v1"}`, []string{a, b}, []int{1, 1}},
