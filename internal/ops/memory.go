@@ -18,20 +18,21 @@ const (
 	settleAfter = 5 * time.Second
 	// settleRate is what is allocated in settleAfter at most when the work of the start is done.
 	settleRate = 64 << 20
+	startRoom  = 150 << 20
 )
 
 // gcPercent is how much the heap may grow between two collections, in percent of what is in use. A hub holds a lot and
-// allocates little, so Go's 100 would cost memory and save little time. Only the start allocates a lot: while
-// it holds little, it collects seldom.
+// allocates little, so Go's 100 would cost memory and save little time. Only the start allocates a lot: it has
+// startRoom at least.
 func gcPercent(inUse uint64, starting bool) int {
-	switch {
-	case starting && inUse < 160<<20:
-		return 300
-	case inUse < 1<<30:
-		return 75
-	default:
-		return 50
+	percent := 75
+	if inUse >= 1<<30 {
+		percent = 50
 	}
+	if starting {
+		percent = max(percent, min(300, int(100*startRoom/max(inUse, 1))))
+	}
+	return percent
 }
 
 // GovernMemory sets up the garbage collector for a long-running role and blocks until ctx ends. The start is over when

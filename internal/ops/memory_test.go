@@ -25,7 +25,7 @@ func TestGarbageIsCollectedMoreOftenTheMoreIsInUse(t *testing.T) {
 		starting bool
 		want     int
 	}{
-		{20 << 20, true, 300}, {20 << 20, false, 75}, {300 << 20, true, 75}, {2 << 30, true, 50}, {2 << 30, false, 50},
+		{0, true, 300}, {20 << 20, false, 75}, {100 << 20, true, 150}, {300 << 20, true, 75}, {2 << 30, true, 50}, {2 << 30, false, 50},
 	} {
 		if got := gcPercent(c.inUse, c.starting); got != c.want {
 			t.Errorf("gcPercent(%d, %v) = %d, want %d", c.inUse, c.starting, got, c.want)
