@@ -22,12 +22,15 @@ const (
 )
 
 // gcPercent is how much the heap may grow between two collections, in percent of what is in use. A hub holds a lot and
-// allocates little, so Go's 100 would cost memory and save little time. Only the start allocates a lot: it has
-// startRoom at least.
+// allocates little, so Go's 100 pays only between a small heap, where memory is the concern, and one beyond a
+// gibibyte. The start allocates a lot: it has startRoom at least.
 func gcPercent(inUse uint64, starting bool) int {
 	percent := 75
-	if inUse >= 1<<30 {
+	switch {
+	case inUse >= 1<<30:
 		percent = 50
+	case inUse >= 160<<20 && !starting:
+		percent = 100
 	}
 	if starting {
 		percent = max(percent, min(300, int(100*startRoom/max(inUse, 1))))

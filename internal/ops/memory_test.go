@@ -19,13 +19,13 @@ func TestMemoryLimitOfAControlGroup(t *testing.T) {
 	}
 }
 
-func TestGarbageIsCollectedMoreOftenTheMoreIsInUse(t *testing.T) {
+func TestGarbageIsCollectedByWhatIsInUse(t *testing.T) {
 	for _, c := range []struct {
 		inUse    uint64
 		starting bool
 		want     int
 	}{
-		{0, true, 300}, {20 << 20, false, 75}, {100 << 20, true, 150}, {300 << 20, true, 75}, {2 << 30, true, 50}, {2 << 30, false, 50},
+		{0, true, 300}, {20 << 20, false, 75}, {100 << 20, true, 150}, {300 << 20, false, 100}, {300 << 20, true, 75}, {2 << 30, true, 50}, {2 << 30, false, 50},
 	} {
 		if got := gcPercent(c.inUse, c.starting); got != c.want {
 			t.Errorf("gcPercent(%d, %v) = %d, want %d", c.inUse, c.starting, got, c.want)
