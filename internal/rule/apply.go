@@ -20,17 +20,6 @@ import (
 	"github.com/prometheus/prometheus/rules"
 )
 
-// Check reads every rule file of a configuration and reports all faults with file, line and rule, changing
-// nothing. A file named without a pattern must exist.
-func Check(cfg *config.Config, p parser.Parser) error {
-	files, err := ruleFiles(cfg)
-	if err != nil {
-		return err
-	}
-	_, err = load(cfg, p, files)
-	return err
-}
-
 // load parses rule files as a manager of its own that never runs, and counts the rules.
 func load(cfg *config.Config, p parser.Parser, files []string) (int, error) {
 	m := rules.NewManager(&rules.ManagerOptions{

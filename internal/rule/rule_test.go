@@ -231,8 +231,12 @@ func TestMissingRuleFileIsAnErrorAndAnEmptyPatternIsNot(t *testing.T) {
 	if err := b.apply("rule_files: ['none/*.yml']\n", nil); err != nil {
 		t.Errorf("got %v", err)
 	}
-	if err := rule.Check(b.load("rule_files: [bad.yml]\n", map[string]string{"bad.yml": "groups: 7\n"}), parser.NewParser(parser.Options{})); err == nil {
-		t.Error("Check found no fault")
+	bad := filepath.Join(t.TempDir(), "bad.yml")
+	if err := os.WriteFile(bad, []byte("groups: 7\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if errs := rule.CheckFile(bad); len(errs) == 0 {
+		t.Error("CheckFile found no fault")
 	}
 }
 

@@ -21,8 +21,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -165,26 +163,3 @@ func (s *Scraper) sweep() {
 // Manager gives Prometheus' manager to those who read targets and metadata: the targets API and the sender of
 // metadata by remote write. Use Apply and Run to change anything.
 func (s *Scraper) Manager() *scrape.Manager { return s.manager }
-
-// Get is Manager for Prometheus' remote storage, which asks for it when it needs it.
-func (s *Scraper) Get() (*scrape.Manager, error) { return s.manager, nil }
-
-// Exporter is a target that exports a metric, and what it says of it.
-type Exporter struct {
-	Target   *scrape.Target
-	Metadata scrape.MetricMetadata
-}
-
-// Exporters gives the active targets that export the metric family of that name, ordered by target.
-func (s *Scraper) Exporters(family string) []Exporter {
-	var out []Exporter
-	for _, targets := range s.manager.TargetsActive() {
-		for _, t := range targets {
-			if m, ok := t.GetMetadata(family); ok {
-				out = append(out, Exporter{Target: t, Metadata: m})
-			}
-		}
-	}
-	slices.SortFunc(out, func(a, b Exporter) int { return strings.Compare(identity(a.Target), identity(b.Target)) })
-	return out
-}

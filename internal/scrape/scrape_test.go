@@ -440,12 +440,12 @@ func TestMetadataAndExemplars(t *testing.T) {
 	addr := instrumented(t)
 	s.apply(twoJobs, map[string][]string{"stays": {addr}})
 	s.wantUp("stays", 1, 20*time.Second)
-	found := s.scraper.Exporters("trainings_total")
-	if len(found) != 1 || found[0].Metadata.Help != "Trainings so far." || found[0].Metadata.Type != model.MetricTypeCounter {
-		t.Errorf("got %+v, want the counter with its help", found)
+	target := s.scraper.Manager().TargetsActive()["stays"][0]
+	if m, ok := target.GetMetadata("trainings_total"); !ok || m.Help != "Trainings so far." || m.Type != model.MetricTypeCounter {
+		t.Errorf("got %+v, want the counter with its help", m)
 	}
-	if len(found) == 1 && found[0].Target.Health() != promscrape.HealthGood {
-		t.Errorf("health: got %s", found[0].Target.Health())
+	if target.Health() != promscrape.HealthGood {
+		t.Errorf("health: got %s", target.Health())
 	}
 	q, err := s.db.ExemplarQuerier(t.Context())
 	if err != nil {

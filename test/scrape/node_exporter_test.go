@@ -198,9 +198,9 @@ func TestNodeExporterThroughTheDefaultJobOfPeers(t *testing.T) {
 	list(addr)
 	h.reload("")
 	h.until("the exporter is scraped", 30*time.Second, func() bool { return h.live("peers") > 100 })
-	found := h.scraper.Exporters("node_memory_MemFree_bytes")
-	if len(found) != 1 || found[0].Metadata.Type != model.MetricTypeGauge || found[0].Metadata.Help == "" {
-		t.Errorf("metadata: got %+v, want one gauge with its help", found)
+	target := h.scraper.Manager().TargetsActive()["peers"][0]
+	if m, ok := target.GetMetadata("node_memory_MemFree_bytes"); !ok || m.Type != model.MetricTypeGauge || m.Help == "" {
+		t.Errorf("metadata: got %+v, want a gauge with its help", m)
 	}
 	list()
 	h.until("its series end when the list no longer has it", 15*time.Second, func() bool { return h.live("peers") == 0 })
