@@ -269,8 +269,11 @@ def _options(args):
 
 def main():
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    # A thread waits for the signals. A handler would run inside whatever the main thread does, and if that is
+    # stop.wait(), which holds the lock that stop.set() needs, the peer would hang for ever.
+    ending = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+    threading.Thread(target=lambda: (signal.sigwait(ending), stop.set()), daemon=True).start()
     try:
         Peer(_options(sys.argv[1:]), stop).run()
     except (OSError, ValueError, gossip.Refusal) as err:
